@@ -1,0 +1,316 @@
+"""The configuration file: plain values, checked before anything is opened.
+
+`load` turns a TOML file into a `Config`. Every mistake becomes one
+`ConfigError` that names the key and, for an unknown key or kind, the nearest
+valid one. No secret is ever part of it: a key is read from the environment
+variable that the file names, by the adapter that needs it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
+
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import ConfigDict, Discriminator, TypeAdapter, ValidationError
+
+from arbitrage.errors import ConfigError, InvalidPrompt
+from arbitrage.language import normalise
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+Text = Annotated[str, MinLen(1)]
+Share = Annotated[float, Ge(0.0), Le(1.0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where the service listens, as `host:port`; port 0 takes a free one."""
+
+    listen: Text = "127.0.0.1:50051"
+    metrics: Text = "127.0.0.1:9464"
+    __pydantic_config__: ClassVar = _STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a teacher draws its tokens; what is None is left to the provider."""
+
+    temperature: Annotated[float, Ge(0.0)] | None = None
+    top_p: Share | None = None
+    max_tokens: Annotated[int, Ge(1)] | None = None
+    seed: int | None = None
+    stop: tuple[Text, ...] = ()
+    __pydantic_config__: ClassVar = _STRICT
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens."""
+
+    prompt: Annotated[float, Ge(0.0)] = 0.0
+    completion: Annotated[float, Ge(0.0)] = 0.0
+    __pydantic_config__: ClassVar = _STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """What every kind of teacher has.
+
+    Attributes:
+        languages: tags it may be asked in; empty means all.
+        license: terms of its outputs, carried into the dataset card.
+    """
+
+    name: Text
+    model: Text
+    sampling: Sampling = Sampling()
+    max_concurrency: Annotated[int, Ge(1)] = 8
+    timeout_seconds: Annotated[float, Gt(0.0)] = 60.0
+    price_per_million: Price = Price()
+    languages: tuple[Text, ...] = ()
+    license: Text | None = None
+    __pydantic_config__: ClassVar = _STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAITeacher(Teacher):
+    """Any OpenAI-compatible endpoint, such as `http://127.0.0.1:8000/v1`."""
+
+    kind: Literal["openai"]
+    base_url: Text
+    api_key_env: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaCppTeacher(Teacher):
+    """A GGUF file, run in this process.
+
+    Attributes:
+        model: path of a `.gguf` file, or the name of packaged weights.
+        sha256: expected digest of the file, checked before it is loaded.
+        context_length: tokens for a prompt and its answer; by default the
+            model's own, at most 4096.
+        prompt_template: for a base model without a chat template: a text with
+            `{prompt}` in it, which replaces the model's own template.
+        threads: threads for the model; by default the machine's cores.
+    """
+
+    kind: Literal["llama_cpp"]
+    sha256: Text | None = None
+    context_length: Annotated[int, Ge(64)] | None = None
+    prompt_template: Text | None = None
+    threads: Annotated[int, Ge(1)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptedTeacher(Teacher):
+    """The shipped fake: a seeded teacher whose quality, speed and faults are given.
+
+    Attributes:
+        quality: mean quality by language, `default` for the others.
+        latency_seconds: mean time an answer takes; exponential jitter around it.
+        failure_rate: share of calls that fail as unavailable.
+        rate_limit_rate: share of calls that are refused as too many.
+        drift_after: number of calls after which `drift_quality` holds instead.
+    """
+
+    kind: Literal["scripted"]
+    model: Text = "scripted"
+    quality: Mapping[str, float] = field(default_factory=dict)
+    latency_seconds: Annotated[float, Ge(0.0)] = 0.0
+    failure_rate: Share = 0.0
+    rate_limit_rate: Share = 0.0
+    drift_after: Annotated[int, Ge(1)] | None = None
+    drift_quality: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+
+
+AnyTeacher = OpenAITeacher | LlamaCppTeacher | ScriptedTeacher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reward:
+    """Which reward model ranks the candidates.
+
+    Attributes:
+        model: folder or hub name of the weights; the kind's default where it has one.
+        device: `cpu`, `cuda`, `cuda:1`, ... or `auto`.
+        dtype: `float32`, `bfloat16` or `auto`, which takes what the device is fast in.
+        max_tokens_per_batch: padded tokens in one forward pass.
+        gates: names of the gates to hold answers against, in order; None for all.
+    """
+
+    kind: Literal["embedded", "transformers", "scripted"] = "embedded"
+    model: Text | None = None
+    device: Text = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_tokens_per_batch: Annotated[int, Ge(64)] = 4096
+    gates: tuple[Text, ...] | None = None
+    __pydantic_config__: ClassVar = _STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How teachers are chosen.
+
+    Attributes:
+        fan_out: teachers asked in the first wave; `best_of` asks all.
+        audit_rate: share of prompts on which everyone is asked, to keep learning.
+        experts: for `fixed`: languages to the arms that answer them, in order of
+            preference, with `default` for the languages not named.
+    """
+
+    kind: Literal["random", "fixed", "best_of", "thompson"] = "thompson"
+    fan_out: Annotated[int, Ge(1)] = 2
+    audit_rate: Share = 0.05
+    seed: int = 0
+    experts: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
+    __pydantic_config__: ClassVar = _STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sink:
+    """Where samples go, and in which format."""
+
+    path: Path = Path("out")
+    format: Literal["parquet"] = "parquet"
+    __pydantic_config__: ClassVar = _STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Limits of a run: how many prompts are under way at once."""
+
+    max_in_flight: Annotated[int, Ge(1)] = 64
+    __pydantic_config__: ClassVar = _STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole configuration file."""
+
+    teachers: Annotated[tuple[Annotated[AnyTeacher, Discriminator("kind")], ...], MinLen(1)]
+    service: Service = Service()
+    reward: Reward = Reward()
+    policy: Policy = Policy()
+    sink: Sink = Sink()
+    job: Job = Job()
+    __pydantic_config__: ClassVar = _STRICT
+
+
+def load(path: Path | str) -> Config:
+    """Reads and checks a TOML file.
+
+    Raises:
+        ConfigError: it is missing, is not TOML, or holds something wrong.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        return parse(tomllib.loads(text), source=str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+
+
+def parse(data: Mapping[str, Any], source: str = "config") -> Config:
+    """Checks a configuration that is already a mapping.
+
+    Raises:
+        ConfigError: something in it is wrong; `source` leads the message.
+    """
+    try:
+        config = TypeAdapter(Config).validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"{source}: {_explain(first)}") from None
+    _check_names(config, source)
+    return config
+
+
+def _check_names(config: Config, source: str) -> None:
+    names = [teacher.name for teacher in config.teachers]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{source}: teachers: two are named {name!r}; names must differ")
+    for language, arms in config.policy.experts.items():
+        key = f"policy.experts.{language}"
+        for arm in arms:
+            if arm not in names:
+                nearest = _nearest(arm, names)
+                raise ConfigError(f"{source}: {key}: no teacher is named {arm!r}{nearest}")
+        if language != "default":
+            _check_tag(language, f"{source}: {key}")
+    for index, teacher in enumerate(config.teachers):
+        for tag in teacher.languages:
+            _check_tag(tag, f"{source}: teachers[{index}].languages")
+
+
+def _check_tag(tag: str, where: str) -> None:
+    try:
+        normalise(tag)
+    except InvalidPrompt as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _explain(error: Any) -> str:
+    """One line for the first mistake that validation found."""
+    location = error["loc"]
+    valid = _keys_at(location[:-1])
+    match error["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"{_dotted(location)}: unknown key{_nearest(str(location[-1]), valid)}"
+        case "missing" | "missing_argument":
+            return f"{_dotted(location)}: is required"
+        case "union_tag_not_found":
+            kinds = ", ".join(_KINDS)
+            return f"{_dotted(location)}.kind: is required; one of {kinds}"
+        case "union_tag_invalid":
+            kind = error["ctx"]["tag"]
+            return f"{_dotted(location)}.kind: unknown {kind!r}{_nearest(kind, list(_KINDS))}"
+        case "literal_error":
+            options = error["ctx"]["expected"]
+            return f"{_dotted(location)}: unknown {error['input']!r}; use {options}"
+        case _:
+            message = str(error["msg"])
+            return f"{_dotted(location)}: {message[0].lower()}{message[1:]}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the table at a location may have."""
+    table: Any = Config
+    for step in location:
+        if step in _KINDS:
+            table = _KINDS[str(step)]
+        elif isinstance(step, str) and dataclasses.is_dataclass(table):
+            table = get_type_hints(table).get(step)
+    return [f.name for f in dataclasses.fields(table)] if dataclasses.is_dataclass(table) else []
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    """`('teachers', 0, 'openai', 'model')` as a person would write it."""
+    path = ""
+    for step in location:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif not (path.endswith("]") and step in _KINDS):
+            path += f".{step}" if path else step
+    return path or "config"
+
+
+def _nearest(word: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(word, valid, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; valid are {', '.join(sorted(valid))}" if valid else ""
+
+
+_KINDS: Mapping[str, type] = {
+    get_args(get_type_hints(kind)["kind"])[0]: kind for kind in get_args(AnyTeacher)
+}

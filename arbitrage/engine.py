@@ -1,0 +1,148 @@
+"""The product on one screen: route, fan out, gate, score, choose, learn, store.
+
+For each prompt the policy chooses a wave of teachers, they are asked side by
+side, cheap gates stop unusable answers, a reward model scores the rest, and
+the policy may ask for another wave. The best answer wins, the policy learns
+from all of them, and the sample is durable before anyone hears of it.
+(Multilingual Arbitrage, arXiv 2408.14960.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from arbitrage.errors import NoTeacherAvailable, NoWinner
+from arbitrage.events import Accepted, Answered, Event, Judged, Left, Routed, Stored
+from arbitrage.language import UNDETERMINED
+from arbitrage.types import Candidate, Context, Decision, Prompt, Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from arbitrage.ports import (
+        Gates,
+        LanguageDetector,
+        Observer,
+        Policy,
+        Pool,
+        RewardModel,
+        Sink,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Answers prompts by arbitrage between teachers. One engine serves a whole process.
+
+    Attributes:
+        job: names the run; `sample_id` depends on it and on the prompt alone.
+    """
+
+    pool: Pool
+    policy: Policy
+    detector: LanguageDetector
+    gates: Gates
+    reward: RewardModel
+    sink: Sink
+    observers: Sequence[Observer] = ()
+    job: str = "service"
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    async def arbitrate(self, prompt: Prompt, listener: Observer | None = None) -> Sample:
+        """Answers one prompt; returns when its sample is durable and learned from.
+
+        Args:
+            listener: hears this prompt's events alone, beside the engine's observers.
+
+        Raises:
+            NoTeacherAvailable: nobody may be asked; nothing was spent.
+            NoWinner: no answer passed the gates; what was paid for is stored.
+            RewardError, SinkError: scoring or storing failed.
+        """
+        prompt = self._with_language(prompt)
+        context = Context.of(prompt)
+        decision: Decision | None = None
+        candidates: list[Candidate] = []
+        with self._in_flight(prompt, listener) as emit:
+            while arms := self._not_yet_asked(prompt, decision):
+                wave = self.policy.select(context, arms, candidates)
+                if wave is None:
+                    break
+                decision = decision.then(wave) if decision else wave
+                emit(Routed(prompt, wave))
+                answered = await self._fan_out(prompt, wave, emit)
+                candidates += await self._judge(prompt, answered, emit)
+            if decision is None:
+                raise NoTeacherAvailable("no teacher may be asked now; try again later")
+            sample = Sample.of(prompt, decision, candidates, job=self.job, created_at=self.now())
+            await self.sink.write(sample)
+            self.policy.update(context, sample.candidates)
+            emit(Stored(sample))
+        if sample.winner is None:
+            raise NoWinner(_why_nobody_won(sample), sample)
+        return sample
+
+    def _with_language(self, prompt: Prompt) -> Prompt:
+        if prompt.language != UNDETERMINED:
+            return prompt
+        return replace(prompt, language=self.detector.detect(prompt.text)[0])
+
+    def _not_yet_asked(self, prompt: Prompt, decision: Decision | None) -> list[str]:
+        asked = decision.arms if decision else ()
+        return [arm for arm in self.pool.available(prompt) if arm not in asked]
+
+    async def _fan_out(
+        self, prompt: Prompt, wave: Decision, emit: Callable[[Event], None]
+    ) -> list[Candidate]:
+        async def ask(arm: str) -> Candidate:
+            candidate = await self.pool.ask(arm, prompt)
+            emit(Answered(prompt, candidate))
+            return candidate
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ask(arm)) for arm in wave.arms]
+        return [task.result() for task in tasks]
+
+    async def _judge(
+        self, prompt: Prompt, answered: Sequence[Candidate], emit: Callable[[Event], None]
+    ) -> list[Candidate]:
+        verdicts = await self.gates.inspect(prompt, answered)
+        gated = [replace(c, gates=v) for c, v in zip(answered, verdicts, strict=True)]
+        passed = [c for c in gated if c.passed]
+        started = perf_counter()
+        scores = await self.reward.score(prompt, passed) if passed else ()
+        score_of = dict(zip((c.teacher for c in passed), scores, strict=True))
+        judged = [replace(c, score=score_of.get(c.teacher)) for c in gated]
+        emit(Judged(prompt, judged, perf_counter() - started if passed else 0.0))
+        return judged
+
+    @contextmanager
+    def _in_flight(
+        self, prompt: Prompt, listener: Observer | None
+    ) -> Iterator[Callable[[Event], None]]:
+        observers = (*self.observers, listener) if listener else self.observers
+
+        def emit(event: Event) -> None:
+            for observer in observers:
+                observer.observe(event)
+
+        emit(Accepted(prompt))
+        try:
+            yield emit
+        finally:
+            emit(Left(prompt))
+
+
+def _why_nobody_won(sample: Sample) -> str:
+    """One line: how each teacher's answer ended."""
+    ends = [
+        f"{c.teacher} {c.failure.outcome}" if c.failure
+        else f"{c.teacher} stopped by {', '.join(v.gate for v in c.gates)}"
+        for c in sample.candidates
+    ]  # fmt: skip
+    return f"no answer passed the gates ({'; '.join(ends)}); stored without a winner"

@@ -1,0 +1,120 @@
+"""What can go wrong, and whose business it is.
+
+    ArbitrageError
+    ├── InvalidPrompt          the caller's request is wrong (names the field)
+    ├── ConfigError            the operator's configuration is wrong (names the key)
+    ├── NoTeacherAvailable     no teacher of the pool may be asked now
+    ├── NoWinner               every answer failed or was stopped by a gate
+    ├── NotBuilt               a named feature that this version does not offer
+    ├── TeacherError           one call failed: becomes a failed candidate
+    │   ├── TeacherTimeout
+    │   ├── TeacherRateLimited
+    │   ├── TeacherUnavailable
+    │   ├── TeacherRejected    the provider refuses this request: do not repeat it
+    │   └── TeacherAnswerInvalid
+    ├── RewardError            the reward model could not score
+    └── SinkError              a sample could not be made durable
+
+Every message is one line that says what, where and what to do; nothing in it
+is a secret. `server.py` maps these to gRPC codes, `cli.py` to exit codes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from arbitrage.types import Sample
+
+
+class ArbitrageError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class InvalidPrompt(ArbitrageError):
+    """A request that no teacher should be asked.
+
+    Attributes:
+        field: name of the offending field, as the caller spells it.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class ConfigError(ArbitrageError):
+    """A configuration that cannot be run."""
+
+
+class NoTeacherAvailable(ArbitrageError):
+    """The pool is empty for this prompt; trying later may help."""
+
+
+class NoWinner(ArbitrageError):
+    """All teachers that may be asked were asked, and no answer passed the gates.
+
+    Attributes:
+        sample: the candidates with their errors and verdicts; already stored.
+    """
+
+    def __init__(self, message: str, sample: Sample) -> None:
+        super().__init__(message)
+        self.sample = sample
+
+
+class NotBuilt(ArbitrageError):
+    """A feature of the contract that this version answers with its reason."""
+
+
+class TeacherError(ArbitrageError):
+    """One call to one teacher failed.
+
+    Attributes:
+        outcome: short label for metrics and datasets, from a bounded set.
+        retry_after_seconds: how long the teacher asked us to wait, if it did.
+    """
+
+    outcome = "error"
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TeacherTimeout(TeacherError):
+    """No answer within `timeout_seconds` or the request's deadline."""
+
+    outcome = "timeout"
+
+
+class TeacherRateLimited(TeacherError):
+    """HTTP 429 or the provider's equivalent."""
+
+    outcome = "rate_limited"
+
+
+class TeacherUnavailable(TeacherError):
+    """Refused or broken connection, or HTTP 5xx."""
+
+    outcome = "unavailable"
+
+
+class TeacherRejected(TeacherError):
+    """HTTP 4xx: wrong key, unknown model, prompt too long."""
+
+    outcome = "rejected"
+
+
+class TeacherAnswerInvalid(TeacherError):
+    """An answer that does not follow the provider's own protocol."""
+
+    outcome = "invalid_answer"
+
+
+class RewardError(ArbitrageError):
+    """The reward model could not score a prompt's candidates."""
+
+
+class SinkError(ArbitrageError):
+    """A sample could not be written; it was not acknowledged."""

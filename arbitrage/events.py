@@ -1,0 +1,64 @@
+"""What the core tells its observers, in the order in which it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from arbitrage.types import Candidate, Decision, Prompt, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A prompt has a language and enters the engine."""
+
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The policy chose a wave of arms."""
+
+    prompt: Prompt
+    wave: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A teacher answered or failed."""
+
+    prompt: Prompt
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The gates and the reward model have spoken on a wave's candidates.
+
+    Attributes:
+        reward_seconds: time in the reward model, its queue included; 0 if nothing passed.
+    """
+
+    prompt: Prompt
+    candidates: Sequence[Candidate]
+    reward_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A sample is durable, with or without a winner."""
+
+    sample: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A prompt leaves the engine: stored, failed or cancelled."""
+
+    prompt: Prompt
+
+
+Event = Accepted | Routed | Answered | Judged | Stored | Left

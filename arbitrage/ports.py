@@ -1,0 +1,132 @@
+"""The seams of the product: what the engine needs, and adapters provide.
+
+Every port has one contract test suite under `tests/contracts/`, run over
+every implementation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from arbitrage.events import Event
+    from arbitrage.types import (
+        Candidate,
+        Completion,
+        Context,
+        Decision,
+        Estimate,
+        Message,
+        Prompt,
+        Sample,
+        Score,
+        TeacherInfo,
+        Verdict,
+    )
+
+
+class Teacher(Protocol):
+    """A model that answers prompts, with its sampling settings fixed."""
+
+    @property
+    def name(self) -> str:
+        """The arm's id."""
+
+    async def complete(self, messages: Sequence[Message]) -> Completion:
+        """Answers a conversation whose last message is the user's.
+
+        Cancelling the call stops the work behind it. Never blocks the loop.
+
+        Raises:
+            TeacherError: this call failed; another may succeed.
+        """
+
+    async def close(self) -> None:
+        """Frees what the teacher holds; calls under way are cancelled."""
+
+
+class Pool(Protocol):
+    """The teachers that may be called now."""
+
+    def available(self, prompt: Prompt) -> Sequence[str]:
+        """Arms that may be asked for this prompt, in the configuration's order."""
+
+    async def ask(self, arm: str, prompt: Prompt) -> Candidate:
+        """Asks one teacher; a failure comes back as a failed candidate, never raised."""
+
+    def describe(self) -> Sequence[TeacherInfo]:
+        """Every teacher of the configuration, available or not."""
+
+
+class LanguageDetector(Protocol):
+    """Tells the language of a text."""
+
+    def detect(self, text: str) -> tuple[str, float]:
+        """The normalised tag, and a confidence in [0, 1]; `und` and 0 for no idea."""
+
+
+class Gates(Protocol):
+    """Cheap checks that an answer has to pass before it is scored."""
+
+    async def inspect(
+        self, prompt: Prompt, candidates: Sequence[Candidate]
+    ) -> Sequence[tuple[Verdict, ...]]:
+        """The verdicts against each candidate, in order; empty for one that passes or failed."""
+
+
+class RewardModel(Protocol):
+    """Ranks the candidates of one prompt."""
+
+    async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> Sequence[Score]:
+        """One score a candidate, in order; every candidate has passed the gates.
+
+        Raises:
+            RewardError: nothing can be scored now.
+        """
+
+    async def close(self) -> None:
+        """Frees what the model holds."""
+
+
+class Policy(Protocol):
+    """Maps a context to a decision, and learns from rewards. Synchronous and pure."""
+
+    def select(
+        self, context: Context, arms: Sequence[str], seen: Sequence[Candidate]
+    ) -> Decision | None:
+        """Chooses the next wave, or None when no further arm is worth asking.
+
+        Args:
+            context: what may be known of the prompt.
+            arms: arms not yet asked for this prompt, at least one.
+            seen: what the earlier waves brought, scored; empty at first.
+        """
+
+    def update(self, context: Context, candidates: Sequence[Candidate]) -> None:
+        """Learns from every candidate of one prompt, not from the winner alone."""
+
+    def estimates(self, arms: Sequence[str]) -> Sequence[Estimate]:
+        """What it believes, per language it has seen and arm."""
+
+
+class Sink(Protocol):
+    """Where samples go."""
+
+    async def write(self, sample: Sample) -> None:
+        """Stores a sample; its return means durable. Writing one twice stores one.
+
+        Raises:
+            SinkError: the sample was not stored.
+        """
+
+    async def close(self) -> None:
+        """Publishes what is pending."""
+
+
+class Observer(Protocol):
+    """Hears what happens: metrics, a progress display, a stream to a client."""
+
+    def observe(self, event: Event) -> None:
+        """Takes one event; returns at once and never raises."""
