@@ -187,7 +187,7 @@ class Sink:
 class Job:
     """Limits of a run: how many prompts are under way at once."""
 
-    max_in_flight: Annotated[int, Ge(1)] = 64
+    max_in_flight: Annotated[int, Ge(1)] = 256
     __pydantic_config__: ClassVar = _STRICT
 
 

@@ -90,7 +90,7 @@ class Engine:
     def _with_language(self, prompt: Prompt) -> Prompt:
         if prompt.language != UNDETERMINED:
             return prompt
-        return replace(prompt, language=self.detector.detect(prompt.text)[0])
+        return replace(prompt, language=self.detector.detect(prompt.text))
 
     def _not_yet_asked(self, prompt: Prompt, decision: Decision | None) -> list[str]:
         asked = decision.arms if decision else ()

@@ -3,6 +3,7 @@
     ArbitrageError
     ├── InvalidPrompt          the caller's request is wrong (names the field)
     ├── ConfigError            the operator's configuration is wrong (names the key)
+    ├── Overloaded             as many prompts are in flight as may be
     ├── NoTeacherAvailable     no teacher of the pool may be asked now
     ├── NoWinner               every answer failed or was stopped by a gate
     ├── NotBuilt               a named feature that this version does not offer
@@ -36,15 +37,21 @@ class InvalidPrompt(ArbitrageError):
 
     Attributes:
         field: name of the offending field, as the caller spells it.
+        reason: what is wrong with it, and what would be right.
     """
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+        self.reason = message
 
 
 class ConfigError(ArbitrageError):
     """A configuration that cannot be run."""
+
+
+class Overloaded(ArbitrageError):
+    """The limit on prompts in flight is reached; nothing was started."""
 
 
 class NoTeacherAvailable(ArbitrageError):

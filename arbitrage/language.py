@@ -28,10 +28,14 @@ def normalise(tag: str) -> str:
     ['zh', 'zh', 'zh-Hant', 'pt', 'he']
     >>> [normalise(t) for t in ("nb", "sr-Latn", "cmn", "DE")]
     ['nb', 'sr-Latn', 'zh', 'de']
+    >>> normalise("und")
+    'und'
 
     Raises:
         InvalidPrompt: the tag is not a language that BCP-47 knows.
     """
+    if tag == UNDETERMINED:
+        return UNDETERMINED
     try:
         language = langcodes.Language.get(tag).prefer_macrolanguage()
     except LanguageTagError:
@@ -40,8 +44,6 @@ def normalise(tag: str) -> str:
         message = f"unknown language tag {tag!r}; use a BCP-47 tag such as 'de' or 'zh-Hant'"
         raise InvalidPrompt("language", message)
     subtag: str = language.language
-    if subtag == UNDETERMINED:
-        return UNDETERMINED
     script = language.maximize().script
     default_script = langcodes.Language.make(language=subtag).maximize().script
     return subtag if script == default_script else f"{subtag}-{script}"

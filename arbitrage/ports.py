@@ -63,8 +63,8 @@ class Pool(Protocol):
 class LanguageDetector(Protocol):
     """Tells the language of a text."""
 
-    def detect(self, text: str) -> tuple[str, float]:
-        """The normalised tag, and a confidence in [0, 1]; `und` and 0 for no idea."""
+    def detect(self, text: str) -> str:
+        """The normalised tag; `und` where it cannot be told with confidence."""
 
 
 class Gates(Protocol):
@@ -74,6 +74,9 @@ class Gates(Protocol):
         self, prompt: Prompt, candidates: Sequence[Candidate]
     ) -> Sequence[tuple[Verdict, ...]]:
         """The verdicts against each candidate, in order; empty for one that passes or failed."""
+
+    async def close(self) -> None:
+        """Frees what the gates hold."""
 
 
 class RewardModel(Protocol):
@@ -92,6 +95,14 @@ class RewardModel(Protocol):
 
 class Policy(Protocol):
     """Maps a context to a decision, and learns from rewards. Synchronous and pure."""
+
+    @property
+    def kind(self) -> str:
+        """Its name in a configuration, and in the decisions it makes."""
+
+    @property
+    def version(self) -> int:
+        """How many updates it has learned from."""
 
     def select(
         self, context: Context, arms: Sequence[str], seen: Sequence[Candidate]
@@ -113,6 +124,10 @@ class Policy(Protocol):
 
 class Sink(Protocol):
     """Where samples go."""
+
+    @property
+    def pending(self) -> int:
+        """Samples that are durable, but not yet where readers look."""
 
     async def write(self, sample: Sample) -> None:
         """Stores a sample; its return means durable. Writing one twice stores one.

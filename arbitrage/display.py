@@ -1,0 +1,137 @@
+"""How a run and a policy look in a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from statistics import fmean
+from time import perf_counter
+from typing import TYPE_CHECKING, Self
+
+from rich.live import Live
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from arbitrage.v1 import arbitrage_pb2 as pb
+
+_PLAIN_LINE_SECONDS = 15.0
+
+
+@dataclass(slots=True)
+class _Language:
+    samples: int = 0
+    wins: Counter[str] = field(default_factory=Counter)
+    rewards: list[float] = field(default_factory=list)
+    calls: int = 0
+
+
+class Progress:
+    """Who wins in which language while samples come in; plain lines where there is no terminal.
+
+    Attributes:
+        calls: calls made to teachers so far.
+        samples: samples with a winner so far.
+        failures: why prompts ended without one, in the order of their ending.
+    """
+
+    def __init__(self, console: Console, prompts: int, teachers: int) -> None:
+        """Starts the clock.
+
+        Args:
+            prompts: how many are to come.
+            teachers: the size of the pool, which asking everyone would call each time.
+        """
+        self.calls = 0
+        self.samples = 0
+        self.failures: list[str] = []
+        self._prompts = prompts
+        self._teachers = teachers
+        self._languages: defaultdict[str, _Language] = defaultdict(_Language)
+        self._console = console
+        self._started = self._last_line = perf_counter()
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+        else:
+            self._console.print(self._table())
+
+    def add(self, sample: pb.Sample) -> None:
+        """Counts a sample in."""
+        row = self._languages[sample.language]
+        row.samples += 1
+        row.wins[sample.winner.teacher] += 1
+        row.rewards.append(sample.winner.reward)
+        row.calls += len(sample.decision.choices)
+        self.calls += len(sample.decision.choices)
+        self.samples += 1
+        self._say()
+
+    def fail(self, reason: str) -> None:
+        """Counts a prompt that ended without a sample."""
+        self.failures.append(reason)
+        self._say()
+
+    @property
+    def winners(self) -> Counter[str]:
+        """Samples won, by teacher."""
+        return sum((row.wins for row in self._languages.values()), Counter())
+
+    def _say(self) -> None:
+        now = perf_counter()
+        if not self._console.is_terminal and now - self._last_line > _PLAIN_LINE_SECONDS:
+            self._last_line = now
+            self._console.print(self._summary())
+
+    def _summary(self) -> str:
+        done = self.samples + len(self.failures)
+        seconds = perf_counter() - self._started
+        everyone = self.samples * self._teachers
+        saved = 1 - self.calls / everyone if everyone else 0.0
+        return (
+            f"{done}/{self._prompts} prompts in {seconds:.0f} s, {self.calls} calls "
+            f"({saved:.0%} fewer than asking all {self._teachers})"
+        )
+
+    def _table(self) -> Table:
+        table = Table(title=self._summary(), title_justify="left", title_style="bold")
+        for name in ("language", "samples", "wins", "mean reward", "calls a prompt"):
+            table.add_column(name, justify="left" if name in {"language", "wins"} else "right")
+        for language, row in sorted(self._languages.items()):
+            table.add_row(
+                language,
+                str(row.samples),
+                ", ".join(f"{teacher} {wins}" for teacher, wins in row.wins.most_common()),
+                f"{fmean(row.rewards):+.2f}",
+                f"{row.calls / row.samples:.1f}",
+            )
+        return table
+
+
+def learned(policy: pb.GetPolicyResponse) -> Table:
+    """What a policy believes: each language's arms, the best first, with their shares."""
+    table = Table(
+        title=f"policy {policy.policy}, {policy.version} prompts learned from",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("language")
+    table.add_column("expected reward ± standard error (share of prompts it is asked)")
+    for language in policy.languages:
+        arms = sorted(language.arms, key=lambda arm: -arm.mean_reward)
+        table.add_row(
+            language.language,
+            "  ".join(
+                f"{arm.arm} {arm.mean_reward:+.2f}±{arm.standard_error:.2f} ({arm.route_share:.0%})"
+                for arm in arms
+            ),
+        )
+    return table

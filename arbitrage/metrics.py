@@ -1,0 +1,163 @@
+"""Prometheus metrics of the engine: one observer, its own registry, bounded labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from arbitrage.events import Accepted, Answered, Event, Judged, Left, Routed, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from arbitrage.ports import Pool
+    from arbitrage.types import Candidate, Prompt, Sample
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_REWARD = (-10, -5, -2, -1, -0.5, -0.2, 0, 0.2, 0.5, 1, 2, 5, 10)
+_FAN_OUT = (1, 2, 3, 4, 6, 8, 12, 16)
+_REGRET_MEMORY = 0.98
+OTHER = "other"
+
+
+class Metrics:
+    """Counts what the engine tells, under the names that dashboards rely on.
+
+    Attributes:
+        registry: holds every collector of the service; expose this one.
+    """
+
+    def __init__(self, languages: Collection[str], sink_format: str) -> None:
+        """Starts at zero.
+
+        Args:
+            languages: tags that may become label values; others count as `other`.
+            sink_format: label of the samples made durable.
+        """
+        self.registry = CollectorRegistry()
+        self._languages = frozenset(languages)
+        self._sink_format = sink_format
+        self._regret: dict[str, float] = {}
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"arbitrage_{name}", text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"arbitrage_{name}", text, labels, registry=self.registry)
+
+        def histogram(
+            name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS
+        ) -> Histogram:
+            return Histogram(
+                f"arbitrage_{name}", text, labels, registry=self.registry, buckets=buckets
+            )
+
+        self.requests = counter("requests", "RPCs answered", "method", "code")
+        self.request_seconds = histogram("request_seconds", "Time an RPC took", "method")
+        self._in_flight = gauge("in_flight_prompts", "Prompts in the engine")
+        self._teacher_requests = counter(
+            "teacher_requests", "Calls to teachers by how they ended", "teacher", "outcome"
+        )
+        self._teacher_seconds = histogram("teacher_seconds", "Time a call took", "teacher")
+        self._tokens = counter("teacher_tokens", "Tokens billed", "teacher", "direction")
+        self._cost = counter("teacher_cost_usd", "Cost of calls", "teacher")
+        self._routes = counter("routes", "Arms chosen", "language", "teacher")
+        self._wins = counter("wins", "Samples won", "language", "teacher")
+        self._reward = histogram(
+            "reward", "Rewards of candidates", "language", "teacher", buckets=_REWARD
+        )
+        self._regret_estimate = gauge(
+            "regret_estimate",
+            "Recent mean of best reward seen minus the mean reward of the arms asked",
+            "language",
+        )
+        self._fan_out = histogram("fan_out", "Arms asked a prompt", "language", buckets=_FAN_OUT)
+        self._gate_rejections = counter(
+            "gate_rejections", "Answers stopped by a gate", "gate", "language"
+        )
+        self._reward_seconds = histogram("reward_seconds", "Time to score a prompt's candidates")
+        self._policy_updates = counter("policy_updates", "Prompts learned from", "policy")
+        self._samples = counter("sink_samples", "Samples made durable", "format")
+
+    def observe(self, event: Event) -> None:
+        """Takes one event of the engine."""
+        match event:
+            case Accepted():
+                self._in_flight.inc()
+            case Routed(prompt, wave):
+                for arm in wave.arms:
+                    self._routes.labels(self._language(prompt), arm).inc()
+            case Answered(_, candidate):
+                self._answered(candidate)
+            case Judged(prompt, candidates, reward_seconds):
+                self._judged(prompt, candidates, reward_seconds)
+            case Stored(sample):
+                self._stored(sample)
+            case Left():
+                self._in_flight.dec()
+
+    def watch_pool(self, pool: Pool) -> None:
+        """Exposes at each scrape which teachers may be asked."""
+        self.registry.register(_PoolCollector(pool))
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Exposes a gauge whose value is read at each scrape."""
+        Gauge(f"arbitrage_{name}", text, registry=self.registry).set_function(read)
+
+    def _language(self, prompt: Prompt) -> str:
+        return prompt.language if prompt.language in self._languages else OTHER
+
+    def _answered(self, candidate: Candidate) -> None:
+        teacher = candidate.teacher
+        outcome = candidate.failure.outcome if candidate.failure else "ok"
+        self._teacher_requests.labels(teacher, outcome).inc()
+        self._teacher_seconds.labels(teacher).observe(candidate.latency_seconds)
+        self._cost.labels(teacher).inc(candidate.cost_usd)
+        if candidate.completion:
+            self._tokens.labels(teacher, "prompt").inc(candidate.completion.prompt_tokens or 0)
+            self._tokens.labels(teacher, "completion").inc(
+                candidate.completion.completion_tokens or 0
+            )
+
+    def _judged(
+        self, prompt: Prompt, candidates: Iterable[Candidate], reward_seconds: float
+    ) -> None:
+        language = self._language(prompt)
+        if reward_seconds:
+            self._reward_seconds.observe(reward_seconds)
+        for candidate in candidates:
+            for verdict in candidate.gates:
+                self._gate_rejections.labels(verdict.gate, language).inc()
+            if candidate.score:
+                self._reward.labels(language, candidate.teacher).observe(candidate.score.reward)
+
+    def _stored(self, sample: Sample) -> None:
+        language = self._language(sample.prompt)
+        self._samples.labels(self._sink_format).inc()
+        self._policy_updates.labels(sample.decision.policy).inc()
+        self._fan_out.labels(language).observe(len(sample.decision.arms))
+        if sample.winner and sample.winner.advantage is not None:
+            self._wins.labels(language, sample.winner.teacher).inc()
+            recent = self._regret.get(language, sample.winner.advantage)
+            recent += (1 - _REGRET_MEMORY) * (sample.winner.advantage - recent)
+            self._regret[language] = recent
+            self._regret_estimate.labels(language).set(recent)
+
+
+class _PoolCollector:
+    """Availability changes with the clock, so it is asked for, not told."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def collect(self) -> Iterable[Metric]:
+        available = GaugeMetricFamily(
+            "arbitrage_teacher_available",
+            "Whether the teacher may be asked (1) or not (0)",
+            labels=["teacher"],
+        )
+        for teacher in self._pool.describe():
+            available.add_metric([teacher.name], float(teacher.available))
+        yield available

@@ -1,0 +1,270 @@
+"""The command line: `arbitrage demo | serve | complete | teachers | policy`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import logging
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+
+from arbitrage import config, errors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    import server
+    from arbitrage.display import Progress
+    from arbitrage.v1.arbitrage_pb2_grpc import ArbitrageServiceAsyncStub
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+_ADDRESS = config.Service().listen
+_DEMO_IN_FLIGHT = 6
+_out = Console(highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits: 0 done, 1 failed, 2 wrong usage or config, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        status = asyncio.run(options.run(options))
+    except errors.ConfigError as error:
+        status = _complain(options, error, USAGE)
+    except (errors.ArbitrageError, OSError) as error:
+        status = _complain(options, error, FAILED)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        status = _complain(options, "interrupted; what was accepted is kept", INTERRUPTED)
+    sys.exit(status)
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    import server  # noqa: PLC0415 - the engine's imports, which most commands do without
+
+    def ready(running: server.Running) -> None:
+        print(f"serving on {running.address}, metrics at {running.metrics_url}", flush=True)
+
+    settings = config.load(options.config)
+    stopped_by = await server.serve(settings, ready)
+    print(f"stopped; samples are in {settings.sink.path}", flush=True)
+    return INTERRUPTED if stopped_by == signal.SIGINT else DONE
+
+
+async def _complete(options: argparse.Namespace) -> int:
+    from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
+
+    text = sys.stdin.read() if options.text == "-" else options.text
+    prompt = pb.Prompt(text=text, language=options.language or "")
+    async with _client(options.address) as stub:
+        request = pb.CompleteRequest(prompt=prompt, include_candidates=True)
+        sample = (await stub.Complete(request, timeout=options.timeout)).sample
+    print(sample.winner.completion)
+    asked = ", ".join(_ending(candidate) for candidate in sample.candidates)
+    print(f"[{sample.language}] {sample.winner.teacher} won; asked: {asked}", file=sys.stderr)
+    return DONE
+
+
+async def _teachers(options: argparse.Namespace) -> int:
+    from arbitrage.types import Prompt  # noqa: PLC0415 - as above
+    from teachers import open_pool  # noqa: PLC0415 - as above
+
+    settings = config.load(options.config)
+    if not options.check:
+        for teacher in settings.teachers:
+            languages = ", ".join(teacher.languages) or "all languages"
+            print(f"{teacher.name}\t{teacher.kind}\t{teacher.model}\t{languages}")
+        return DONE
+    pool = await open_pool(settings.teachers)
+    try:
+        prompt = Prompt.of("What is the capital of France?", language="en")
+        arms = [teacher.name for teacher in settings.teachers]
+        candidates = await asyncio.gather(*(pool.ask(arm, prompt) for arm in arms))
+    finally:
+        await pool.close()
+    for c in candidates:
+        result = f"ok {c.completion.text[:60]!r}" if c.completion else f"FAILED {c.failure}"
+        print(f"{c.teacher}\t{c.latency_seconds:.2f} s\t{result}")
+    return FAILED if any(c.failure for c in candidates) else DONE
+
+
+async def _policy_show(options: argparse.Namespace) -> int:
+    from arbitrage.display import learned  # noqa: PLC0415 - as above
+    from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
+
+    async with _client(options.address) as stub:
+        policy = await stub.GetPolicy(pb.GetPolicyRequest(language=options.language or ""))
+    _out.print(learned(policy))
+    return DONE
+
+
+async def _demo(options: argparse.Namespace) -> int:
+    """The main job on embedded teachers: a real server, a real client, a real dataset."""
+    import server  # noqa: PLC0415 - as above
+    from arbitrage.display import Progress, learned  # noqa: PLC0415 - as above
+    from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
+
+    examples = _examples()
+    lines = (examples / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    folder = _unused(options.output)
+    settings = dataclasses.replace(
+        config.load(examples / "embedded.toml"),
+        service=config.Service(listen="127.0.0.1:0", metrics="127.0.0.1:0"),
+        sink=config.Sink(path=folder),
+    )
+    _out.print("loading the teachers and the reward model; the first time takes a minute")
+    async with server.running(settings) as running, _client(running.address) as stub:
+        _out.print(f"serving on {running.address}, metrics at {running.metrics_url}")
+        with Progress(_out, len(lines), len(settings.teachers)) as progress:
+            await _send_all(stub, [json.loads(line) for line in lines], progress)
+        policy = await stub.GetPolicy(pb.GetPolicyRequest())
+    _out.print(learned(policy))
+    for reason in progress.failures:
+        _out.print(f"no sample: {reason}")
+    _out.print(_HOW_TO_GO_ON.format(folder=folder, samples=progress.samples), soft_wrap=True)
+    return DONE if progress.samples else FAILED
+
+
+_HOW_TO_GO_ON = """
+{samples} samples are in {folder}/data, one folder a language; {folder}/README.md is their card.
+  python -c "import datasets; print(datasets.load_dataset('{folder}', 'de', split='train')[0])"
+
+With teachers of your own: copy examples/embedded.toml, replace a teacher by yours, such as
+  [[teachers]]
+  name = "mine"
+  kind = "openai"                          # vLLM, SGLang, TGI, llama.cpp, most hosts
+  model = "Qwen/Qwen3-8B"
+  base_url = "http://127.0.0.1:8000/v1"
+  api_key_env = "MY_API_KEY"               # the variable's name, if it needs a key
+and run:  arbitrage serve -c mine.toml     then:  arbitrage complete "Wo liegt Lima?"
+"""
+
+
+async def _send_all(
+    stub: ArbitrageServiceAsyncStub, prompts: Sequence[dict[str, Any]], progress: Progress
+) -> None:
+    import grpc  # noqa: PLC0415 - as above
+
+    from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
+
+    free = asyncio.Semaphore(_DEMO_IN_FLIGHT)
+
+    async def send(prompt: dict[str, Any]) -> None:
+        message = pb.Prompt(
+            id=prompt["id"],
+            text=prompt["prompt"],
+            language=prompt["language"],
+            domain=prompt["domain"],
+        )
+        async with free:
+            try:
+                response = await stub.Complete(pb.CompleteRequest(prompt=message))
+                progress.add(response.sample)
+            except grpc.aio.AioRpcError as error:
+                progress.fail(f"{prompt['id']}: {error.details()}")
+
+    async with asyncio.TaskGroup() as group:
+        for prompt in prompts:
+            group.create_task(send(prompt))
+
+
+@asynccontextmanager
+async def _client(address: str) -> AsyncIterator[ArbitrageServiceAsyncStub]:
+    """A stub whose failures are one line.
+
+    Raises:
+        ArbitrageError: the call failed; the message says where and why.
+    """
+    import grpc  # noqa: PLC0415 - as above
+
+    from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc  # noqa: PLC0415 - as above
+
+    # loopback and private addresses are no proxy's business
+    async with grpc.aio.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            yield pb_grpc.ArbitrageServiceStub(channel)
+        except grpc.aio.AioRpcError as error:
+            lines = (error.details() or "no reason given").splitlines()
+            message = f"{address}: {error.code().name}: {lines[0]}"
+            if error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in lines[0].lower():
+                message = f"{address}: nobody answers; start: arbitrage serve -c CONFIG"
+            raise errors.ArbitrageError(message) from None
+
+
+def _ending(candidate: Any) -> str:
+    """How a candidate ended, in a few words."""
+    if candidate.HasField("error"):
+        return f"{candidate.teacher} {candidate.error.code}"
+    if candidate.gates:
+        return f"{candidate.teacher} stopped by {', '.join(g.gate for g in candidate.gates)}"
+    return f"{candidate.teacher} {candidate.reward:+.2f}"
+
+
+def _examples() -> Path:
+    """The folder of examples: in a wheel beside the core, in a checkout at its root."""
+    core = Path(__file__).parent / "arbitrage" / "examples"
+    return core if core.is_dir() else Path(__file__).parent / "examples"
+
+
+def _unused(folder: Path) -> Path:
+    """The folder, or the first of `folder-2`, `folder-3`, ... that holds nothing yet."""
+    candidate, number = folder, 1
+    while candidate.exists() and (not candidate.is_dir() or any(candidate.iterdir())):
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+def _complain(options: argparse.Namespace, what: object, status: int) -> int:
+    print(f"arbitrage {options.command}: {what}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Wrong usage is one line, too."""
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="arbitrage", description="Arbitrage between language models.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="the main job on embedded teachers: no keys")
+    demo.add_argument("-o", "--output", type=Path, default=Path("out/demo"))
+    demo.set_defaults(run=_demo)
+
+    serve = commands.add_parser("serve", help="run the gRPC service until Ctrl-C or SIGTERM")
+    serve.add_argument("-c", "--config", type=Path, required=True)
+    serve.set_defaults(run=_serve)
+
+    complete = commands.add_parser("complete", help="send one prompt to a running service")
+    complete.add_argument("text", help="the prompt; - reads it from stdin")
+    complete.add_argument("-l", "--language", help="BCP-47 tag; by default it is detected")
+    complete.add_argument("-t", "--timeout", type=float, default=120.0, help="seconds")
+    complete.set_defaults(run=_complete)
+
+    teachers = commands.add_parser("teachers", help="list the pool of a configuration")
+    teachers.add_argument("-c", "--config", type=Path, required=True)
+    teachers.add_argument("--check", action="store_true", help="call each teacher once")
+    teachers.set_defaults(run=_teachers)
+
+    policy = commands.add_parser("policy", help="what a running service has learned")
+    actions = policy.add_subparsers(dest="action", required=True, metavar="ACTION")
+    show = actions.add_parser("show", help="expected rewards and shares, per language")
+    show.add_argument("-l", "--language", help="this language alone")
+    show.set_defaults(run=_policy_show)
+
+    for command in (complete, show):
+        command.add_argument("-a", "--address", default=_ADDRESS, help="host:port of the service")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

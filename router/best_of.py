@@ -1,0 +1,24 @@
+"""`best_of`: everyone, always; the price of knowing, and the ceiling of every other policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.lottery import Listed
+from router.policy import OneWave
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from router.lottery import Lottery
+
+
+class BestOf(OneWave):
+    """Asks every arm, whatever the fan-out."""
+
+    kind = "best_of"
+
+    def lottery(self, language: str, arms: Sequence[str]) -> Lottery:
+        """All arms for sure."""
+        del language
+        return Listed(len(arms), tuple(range(len(arms))))

@@ -1,0 +1,24 @@
+"""`random`: any arms, each as likely as the next; the yardstick of every other policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.lottery import Uniform
+from router.policy import OneWave
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from router.lottery import Lottery
+
+
+class Random(OneWave):
+    """Asks `fan_out` arms, uniformly without replacement."""
+
+    kind = "random"
+
+    def lottery(self, language: str, arms: Sequence[str]) -> Lottery:
+        """Every set of `fan_out` arms alike."""
+        del language
+        return Uniform(len(arms), self._fan_out)

@@ -1,0 +1,322 @@
+"""The gRPC service and its metrics port: decode, call the engine, encode."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2 as details_pb
+from google.rpc import status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+from prometheus_client import start_http_server
+
+import assembly
+from arbitrage import config, errors, wire
+from arbitrage.language import normalise
+from arbitrage.metrics import Metrics
+from arbitrage.v1 import arbitrage_pb2 as pb
+from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
+from reward.language import languages
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from google.protobuf.message import Message
+
+    from arbitrage.engine import Engine
+
+_log = logging.getLogger(__name__)
+_GRACE_SECONDS = 10.0
+_RETRY_AFTER_SECONDS = 1
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_SERVICES = [service.full_name for service in pb.DESCRIPTOR.services_by_name.values()]
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ArbitrageService(pb_grpc.ArbitrageServiceServicer):
+    """`arbitrage.v1.ArbitrageService` over one engine."""
+
+    def __init__(self, engine: Engine, max_in_flight: int) -> None:
+        self._engine = engine
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
+
+    async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:
+        """Answers one prompt with the winner."""
+        wire.require_no_options(request)
+        prompt = wire.prompt_from(request)
+        with self._admitted():
+            sample = await self._engine.arbitrate(prompt)
+        return pb.CompleteResponse(
+            sample=wire.sample_to(sample, include_candidates=request.include_candidates)
+        )
+
+    async def ListTeachers(
+        self, request: pb.ListTeachersRequest, context: Context
+    ) -> pb.ListTeachersResponse:
+        """Lists the pool."""
+        teachers = self._engine.pool.describe()
+        return pb.ListTeachersResponse(teachers=[wire.teacher_to(t) for t in teachers])
+
+    async def GetPolicy(
+        self, request: pb.GetPolicyRequest, context: Context
+    ) -> pb.GetPolicyResponse:
+        """Shows what was learned."""
+        language = normalise(request.language) if request.language else None
+        policy = self._engine.policy
+        arms = [teacher.name for teacher in self._engine.pool.describe()]
+        estimates = [e for e in policy.estimates(arms) if language in {None, e.language}]
+        return pb.GetPolicyResponse(
+            policy=policy.kind, version=policy.version, languages=wire.languages_to(estimates)
+        )
+
+    async def RecordFeedback(self, request: pb.RecordFeedbackRequest, context: Context) -> NoReturn:
+        """Not offered by this version."""
+        raise errors.NotBuilt("RecordFeedback: this server learns from its reward model alone")
+
+    def StreamComplete(
+        self, request: pb.StreamCompleteRequest, context: Context
+    ) -> AsyncIterator[pb.StreamCompleteResponse]:
+        """Not offered by this version."""
+        return _refused("StreamComplete: this server does not stream; call Complete")
+
+    def Arbitrate(
+        self, request_iterator: AsyncIterator[pb.ArbitrateRequest], context: Context
+    ) -> AsyncIterator[pb.ArbitrateResponse]:
+        """Not offered by this version."""
+        return _refused("Arbitrate: this server takes no streams; call Complete per prompt")
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        if self._in_flight >= self._max_in_flight:
+            raise errors.Overloaded(
+                f"{self._in_flight} prompts are in flight, which is the limit; try again later"
+            )
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+
+class JobService(pb_grpc.JobServiceServicer):
+    """`arbitrage.v1.JobService`, not offered by this version: each RPC says so."""
+
+    _REASON = "JobService: this server runs no jobs; call Complete per prompt"
+
+    async def _refuse(self, request: object, context: Context) -> NoReturn:
+        raise errors.NotBuilt(self._REASON)
+
+    CreateJob = GetJob = ListJobs = CancelJob = _refuse
+
+    def WatchJob(
+        self, request: pb.WatchJobRequest, context: Context
+    ) -> AsyncIterator[pb.WatchJobResponse]:
+        """Not offered by this version."""
+        return _refused(self._REASON)
+
+
+async def _refused(reason: str) -> AsyncIterator[Any]:
+    for _ in ():
+        yield
+    raise errors.NotBuilt(reason)
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Turns errors into statuses with their details, and counts RPCs, in one place."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[Any], Awaitable[Any]],
+        handler_call_details: Any,
+    ) -> Any:
+        """Wraps the handlers of our own services."""
+        handler = await continuation(handler_call_details)
+        service, _, method = handler_call_details.method.lstrip("/").partition("/")
+        if handler is None or service not in _SERVICES:
+            return handler
+        kind = "_".join(
+            ("stream" if streams else "unary")
+            for streams in (handler.request_streaming, handler.response_streaming)
+        )
+        behaviour = getattr(handler, kind)
+
+        async def answer(request: Any, context: Context) -> Any:
+            async with self._answering(method, context):
+                return await behaviour(request, context)
+
+        async def answers(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._answering(method, context):
+                async for response in behaviour(request, context):
+                    yield response
+
+        return getattr(grpc, f"{kind}_rpc_method_handler")(
+            answers if handler.response_streaming else answer,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    @asynccontextmanager
+    async def _answering(self, method: str, context: Context) -> AsyncIterator[None]:
+        started = perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            yield
+        except asyncio.CancelledError:
+            # the client left or its deadline passed; which, it alone knows
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except errors.ArbitrageError as error:
+            status = status_of(error)
+            code = _CODES[status.code]
+            await context.abort_with_status(rpc_status.to_status(status))
+        except Exception:  # a bug: the client hears of it, the log says where
+            code = grpc.StatusCode.INTERNAL
+            _log.exception("%s failed", method)
+            await context.abort(code, "internal error; see the server's log")
+        finally:
+            self._metrics.requests.labels(method, code.name).inc()
+            self._metrics.request_seconds.labels(method).observe(perf_counter() - started)
+
+
+def status_of(error: errors.ArbitrageError) -> status_pb2.Status:
+    """The status that tells a client of an error, with its `google.rpc` detail."""
+    code, detail = grpc.StatusCode.INTERNAL, None
+    match error:
+        case errors.InvalidPrompt():
+            code = grpc.StatusCode.INVALID_ARGUMENT
+            violation = details_pb.BadRequest.FieldViolation(
+                field=error.field, description=error.reason
+            )
+            detail = details_pb.BadRequest(field_violations=[violation])
+        case errors.NotBuilt():
+            code = grpc.StatusCode.UNIMPLEMENTED
+        case errors.NoWinner():
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            detail = details_pb.ErrorInfo(reason="NO_WINNER", domain="arbitrage.v1")
+        case errors.Overloaded():
+            code, detail = grpc.StatusCode.RESOURCE_EXHAUSTED, _retry_info()
+        case errors.NoTeacherAvailable() | errors.RewardError() | errors.SinkError():
+            code, detail = grpc.StatusCode.UNAVAILABLE, _retry_info()
+    return status_pb2.Status(
+        code=code.value[0], message=str(error), details=[_packed(detail)] if detail else []
+    )
+
+
+def _retry_info() -> details_pb.RetryInfo:
+    return details_pb.RetryInfo(retry_delay=Duration(seconds=_RETRY_AFTER_SECONDS))
+
+
+def _packed(detail: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    return packed
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers.
+
+    Attributes:
+        address: `host:port` of the gRPC service.
+        metrics_url: where Prometheus scrapes.
+    """
+
+    engine: Engine
+    address: str
+    metrics_url: str
+
+
+@asynccontextmanager
+async def running(settings: config.Config) -> AsyncIterator[Running]:
+    """Runs the whole service; on leaving it answers what is in flight, then closes.
+
+    Raises:
+        ConfigError: a port is taken, or something in the configuration cannot be opened.
+    """
+    metrics = Metrics(languages(), settings.sink.format)
+    async with AsyncExitStack() as stack:
+        metrics_url = stack.enter_context(_metrics_port(settings.service.metrics, metrics))
+        address, server = _bind(settings.service.listen, metrics)
+        engine = await stack.enter_async_context(assembly.open(settings, observers=[metrics]))
+        metrics.watch_pool(engine.pool)
+        metrics.watch(
+            "sink_pending_samples", "Durable samples not yet published", lambda: engine.sink.pending
+        )
+        service = ArbitrageService(engine, settings.job.max_in_flight)
+        pb_grpc.add_ArbitrageServiceServicer_to_server(service, server)
+        pb_grpc.add_JobServiceServicer_to_server(JobService(), server)
+        liveness = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(liveness, server)
+        reflection.enable_server_reflection(
+            [*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+        )
+        await server.start()
+        stack.push_async_callback(server.stop, _GRACE_SECONDS)
+        for name in ("", *_SERVICES):
+            await liveness.set(name, health_pb2.HealthCheckResponse.SERVING)
+        stack.push_async_callback(liveness.enter_graceful_shutdown)
+        yield Running(engine, address, metrics_url)
+
+
+async def serve(settings: config.Config, ready: Callable[[Running], None]) -> signal.Signals:
+    """Runs the service until SIGINT or SIGTERM; returns which.
+
+    Args:
+        ready: called once, when the service answers.
+    """
+    async with running(settings) as server:
+        stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+
+        def stop(number: signal.Signals) -> None:
+            if not stopped.done():
+                stopped.set_result(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        ready(server)
+        return await stopped
+
+
+def _bind(listen: str, metrics: Metrics) -> tuple[str, grpc.aio.Server]:
+    # without this a second server would silently share the port
+    options = [("grpc.so_reuseport", 0)]
+    server = grpc.aio.server(interceptors=[Guard(metrics)], options=options)
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise errors.ConfigError(
+            f"service.listen: cannot listen on {listen}: is it taken, or not host:port?"
+        ) from error
+    host = listen.rpartition(":")[0]
+    return f"{host}:{port}", server
+
+
+@contextmanager
+def _metrics_port(listen: str, metrics: Metrics) -> Iterator[str]:
+    host, _, port = listen.rpartition(":")
+    try:
+        server, thread = start_http_server(int(port), host, metrics.registry)
+    except (OSError, ValueError, OverflowError) as error:
+        raise errors.ConfigError(
+            f"service.metrics: cannot listen on {listen}: is it taken, or not host:port?"
+        ) from error
+    try:
+        yield f"http://{host}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,66 @@
+"""Where samples go: durable in a journal at once, published in parts that people load as they are.
+
+`open` is all that the rest of the product needs. A format is chosen by its
+name and imported only then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from arbitrage.journal import Journal
+from sink.journaled import JournaledSink
+from sink.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from arbitrage import config
+    from arbitrage.types import TeacherInfo
+
+__all__ = ["FORMATS", "JournaledSink", "open"]
+
+FORMATS: Mapping[str, str] = {"parquet": "sink.parquet:Parquet"}
+"""Name of a format to where it is: `module:class`, made from a `Layout`."""
+
+
+async def open(  # noqa: A001 - read as sink.open, as in io.open or gzip.open
+    settings: config.Sink,
+    *,
+    teachers: Sequence[TeacherInfo] = (),
+    part_rows: int = 2_000,
+    part_bytes: int = 64 << 20,
+) -> JournaledSink:
+    """Opens the folder of a run, new or not, and finishes what a crash interrupted.
+
+    Args:
+        settings: the folder and the format.
+        teachers: told in the dataset card, with their licences.
+        part_rows: samples that are published together.
+        part_bytes: size of their documents at which fewer are.
+
+    Raises:
+        SinkError: the folder cannot be written, is another process's or holds
+            something else, or its journal is damaged or of a newer version.
+    """
+    layout = Layout(settings.path)
+    await asyncio.to_thread(layout.check)
+    module, name = FORMATS[settings.format].split(":")
+    make = getattr(await asyncio.to_thread(import_module, module), name)
+    journal = await Journal.open(layout.journal)
+    sink = JournaledSink(
+        layout,
+        journal,
+        make(layout),
+        teachers=teachers,
+        part_rows=part_rows,
+        part_bytes=part_bytes,
+    )
+    try:
+        await sink.recover()
+    except BaseException:
+        await journal.close()
+        raise
+    return sink

@@ -1,0 +1,227 @@
+"""What every policy promises, whatever it chooses by."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import astuple, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import router
+from arbitrage import config
+from arbitrage.types import Candidate, Completion, Context, Failure, Score, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from arbitrage import ports
+    from arbitrage.types import Decision
+
+ARMS = ("a", "b", "c", "d", "e")
+EXPERTS = {"de": ("b", "a"), "sr": ("d",), "default": ("c", "a", "e")}
+GERMAN = Context("de", None, "Wie spät ist es?")
+
+every_kind = pytest.mark.parametrize("kind", sorted(router.KINDS))
+
+
+def make(kind: Any, **chosen: Any) -> ports.Policy:
+    return router.build(config.Policy(kind=kind, experts=EXPERTS, **chosen))
+
+
+def scored(arm: str, reward: float) -> Candidate:
+    return Candidate(arm, Completion("Halb drei."), score=Score(reward, {}))
+
+
+def stopped(arm: str) -> Candidate:
+    return Candidate(arm, Completion("Half past two."), gates=(Verdict("language", "en"),))
+
+
+def failed(arm: str) -> Candidate:
+    return Candidate(arm, failure=Failure("timeout", "no answer in 60 s"))
+
+
+def wave(policy: ports.Policy, context: Context, arms: Sequence[str]) -> Decision:
+    decision = policy.select(context, arms, [])
+    assert decision is not None
+    return decision
+
+
+def taught(kind: str, **chosen: Any) -> ports.Policy:
+    """A policy with some experience in German, of every sort."""
+    policy = make(kind, **chosen)
+    rng = np.random.default_rng(5)
+    for _ in range(6):
+        rewards = rng.normal([0.0, 0.3, 0.6], 0.5)
+        policy.update(GERMAN, [scored(a, float(r)) for a, r in zip("abc", rewards, strict=True)])
+    policy.update(GERMAN, [stopped("d"), failed("e")])
+    return policy
+
+
+candidates = st.one_of(
+    st.builds(scored, st.sampled_from(ARMS), st.floats()),
+    st.builds(stopped, st.sampled_from(ARMS)),
+    st.builds(failed, st.sampled_from(ARMS)),
+)
+contexts = st.builds(
+    Context, st.sampled_from(["de", "nb", "sr-Latn", "und"]), st.none(), st.just("?")
+)
+histories = st.lists(st.tuples(contexts, st.lists(candidates, max_size=5)), max_size=8)
+pools = st.lists(st.sampled_from((*ARMS, "new")), min_size=1, unique=True)
+rates = st.sampled_from([0.0, 0.05, 1.0])
+
+
+@every_kind
+@settings(deadline=None, derandomize=True)
+@given(
+    history=histories,
+    prompts=st.lists(st.tuples(contexts, pools), min_size=1, max_size=4),
+    fan_out=st.integers(1, 4),
+    audit_rate=rates,
+)
+def test_any_history_leads_to_valid_decisions_and_finite_estimates(
+    kind: str,
+    history: list[tuple[Context, list[Candidate]]],
+    prompts: list[tuple[Context, list[str]]],
+    fan_out: int,
+    audit_rate: float,
+) -> None:
+    policy = make(kind, fan_out=fan_out, audit_rate=audit_rate)
+    for context, judged in history:
+        policy.update(context, judged)
+    for context, pool in prompts:
+        decision = wave(policy, context, pool)
+        assert decision.policy == kind
+        assert decision.version == len(history)
+        assert decision.arms
+        assert set(decision.arms) <= set(pool)
+        assert len(set(decision.arms)) == len(decision.arms)
+        assert set(decision.waves) == {0}
+        assert all(0.0 < p <= 1.0 for p in decision.propensities)
+        if audit_rate == 1.0:
+            assert set(decision.arms) == set(pool)
+            assert decision.propensities == (1.0,) * len(pool)
+        for estimate in policy.estimates(pool):
+            assert all(math.isfinite(figure) for figure in astuple(estimate)[2:])
+            assert estimate.standard_error > 0.0
+            assert 0.0 <= estimate.share <= 1.0
+
+
+@every_kind
+def test_the_same_seed_and_calls_give_the_same_decisions(kind: str) -> None:
+    def run(seed: int) -> list[Decision]:
+        policy = make(kind, fan_out=2, audit_rate=0.2, seed=seed)
+        rewards = np.random.default_rng(1)
+        decisions = []
+        for _ in range(30):
+            decisions.append(wave(policy, GERMAN, ARMS))
+            policy.update(
+                GERMAN, [scored(arm, float(rewards.normal())) for arm in decisions[-1].arms]
+            )
+        return decisions
+
+    assert run(seed=3) == run(seed=3)
+    if kind != "best_of":
+        assert run(seed=3) != run(seed=4)
+
+
+@every_kind
+@pytest.mark.parametrize("language", ["de", "fr", "sr-Latn", "und"])
+@pytest.mark.parametrize("fan_out", [1, 2])
+@pytest.mark.parametrize("audit_rate", [0.0, 0.2])
+def test_arms_are_asked_as_often_as_the_propensities_say(
+    kind: str, language: str, fan_out: int, audit_rate: float
+) -> None:
+    policy = taught(kind, fan_out=fan_out, audit_rate=audit_rate, seed=11)
+    context = Context(language, None, "?")
+    draws = 1500
+    asked: Counter[str] = Counter()
+    logged: dict[str, float] = {}
+    for _ in range(draws):
+        decision = wave(policy, context, ARMS)
+        asked.update(decision.arms)
+        for arm, propensity in zip(decision.arms, decision.propensities, strict=True):
+            assert logged.setdefault(arm, propensity) == pytest.approx(propensity)
+    for arm in ARMS:
+        p = logged.get(arm, 0.0)
+        assert abs(asked[arm] / draws - p) <= 4.5 * math.sqrt(p * (1.0 - p) / draws) + 1e-3
+    for estimate in policy.estimates(ARMS):
+        if estimate.language == language and estimate.arm in logged:
+            assert estimate.share == pytest.approx(logged[estimate.arm])
+
+
+@every_kind
+def test_a_passed_answer_ends_the_prompt(kind: str) -> None:
+    policy = make(kind)
+    assert policy.select(GERMAN, ["c"], [failed("a"), scored("b", -3.0)]) is None
+
+
+@every_kind
+@pytest.mark.parametrize("seen", [[failed("a")], [stopped("a")], [stopped("a"), failed("b")]])
+def test_without_a_passed_answer_the_remaining_arms_are_asked_by_the_same_rule(
+    kind: str, seen: list[Candidate]
+) -> None:
+    policy = make(kind, fan_out=1, audit_rate=1.0)
+    rescue = policy.select(GERMAN, ["c", "d", "e"], seen)
+    assert rescue is not None
+    assert set(rescue.arms) <= {"c", "d", "e"}
+    assert len(rescue.arms) == (3 if kind == "best_of" else 1), "rescues are not audited"
+    assert set(rescue.waves) == {0}
+
+
+@every_kind
+def test_the_fan_out_bounds_a_wave_that_is_no_audit(kind: str) -> None:
+    policy = taught(kind, fan_out=2, audit_rate=0.0)
+    sizes = {len(wave(policy, Context(tag, None, "?"), ARMS).arms) for tag in ("de", "fr")}
+    assert sizes == ({5} if kind == "best_of" else {2})
+
+
+@every_kind
+def test_the_last_arms_are_asked_for_sure(kind: str) -> None:
+    policy = taught(kind, fan_out=3, audit_rate=0.1)
+    decision = wave(policy, GERMAN, ["b", "a"])
+    assert set(decision.arms) == {"a", "b"}
+    assert decision.propensities == (1.0, 1.0)
+
+
+@every_kind
+def test_nothing_is_learned_from_failures_and_from_what_is_no_number(kind: str) -> None:
+    policy, twin = taught(kind), taught(kind)
+    policy.update(Context("ja", None, "?"), [failed("a")])
+    policy.update(GERMAN, [replace(failed("b"), gates=stopped("b").gates)])
+    policy.update(GERMAN, [scored("a", math.nan), scored("b", math.inf), scored("c", 1e300)])
+    assert policy.estimates(ARMS) == twin.estimates(ARMS)
+    decision, expected = wave(policy, GERMAN, ARMS), wave(twin, GERMAN, ARMS)
+    assert (decision.arms, decision.propensities) == (expected.arms, expected.propensities)
+    assert decision.version == expected.version + 3
+
+
+@every_kind
+def test_the_pool_may_change_between_calls(kind: str) -> None:
+    policy = make(kind, fan_out=2)
+    for pool in (["a", "b", "c"], ["c", "d"], ["new"], ["e", "new", "a", "b"]):
+        decision = wave(policy, GERMAN, pool)
+        assert set(decision.arms) <= set(pool)
+        policy.update(GERMAN, [scored(arm, 1.0) for arm in decision.arms])
+    known = {(e.language, e.arm) for e in policy.estimates(["never", "a"])}
+    assert known == {("de", "never"), ("de", "a")}
+
+
+@every_kind
+def test_estimates_tell_what_was_seen(kind: str) -> None:
+    policy = make(kind, audit_rate=0.0)
+    assert not policy.estimates(ARMS)
+    policy.update(GERMAN, [scored("a", 1.0), scored("b", 3.0), stopped("c"), failed("d")])
+    policy.update(Context("fr", None, "?"), [scored("a", 10.0)])
+    estimates = {(e.language, e.arm): e for e in policy.estimates(["a", "b", "c", "d"])}
+    assert len(estimates) == 8
+    counts = [(estimates["de", arm].scored, estimates["de", arm].stopped) for arm in "abcd"]
+    assert counts == [(1, 0), (1, 0), (0, 1), (0, 0)]
+    assert estimates["fr", "a"].scored == 1
+    rewards = {arm: estimates["de", arm].reward for arm in "abcd"}
+    assert rewards["c"] < rewards["a"] < rewards["d"] < rewards["b"]
+    assert not policy.estimates([])

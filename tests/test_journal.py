@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from arbitrage.errors import SinkError
+from arbitrage.journal import Journal, Tally, encode
+from tests.samples import ids, sample, start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "out" / "journal.sqlite"
+
+
+@pytest.fixture
+async def journal(path: Path) -> AsyncIterator[Journal]:
+    opened = await Journal.open(path)
+    yield opened
+    await opened.close()
+
+
+def execute(path: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute(query).fetchall()
+
+
+def overwrite(path: Path, content: bytes, start: int = 0) -> None:
+    path.parent.mkdir(exist_ok=True)
+    kept = path.read_bytes()[:start] if start else b""
+    path.write_bytes(kept + content)
+
+
+class Gate:
+    """Holds up every commit of a journal until it is opened, as a slow disk would."""
+
+    def __init__(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        self.entered = threading.Event()
+        self._open = threading.Event()
+        insert = journal._insert
+
+        def held(rows: list[tuple[str, str, str, str | None, float | None, bytes]]) -> object:
+            self.entered.set()
+            self._open.wait()
+            self.sizes.append(len(rows))
+            return insert(rows)
+
+        monkeypatch.setattr(journal, "_insert", held)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.set()
+
+
+async def test_appends_share_commits(journal: Journal) -> None:
+    await asyncio.gather(*(journal.append(sample(number)) for number in range(500)))
+    assert journal.pending == 500
+    assert 1 <= journal.commits <= 50
+
+
+async def test_rows_gather_behind_a_commit_and_the_loop_goes_on(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Gate(journal, monkeypatch) as gate:
+        first = asyncio.create_task(journal.append(sample(0)))
+        await asyncio.to_thread(gate.entered.wait)
+        others = [asyncio.create_task(journal.append(sample(number))) for number in range(1, 100)]
+        for _ in range(50):  # a loop that the disk blocked would never get here
+            await asyncio.sleep(0.001)
+        assert not any(task.done() for task in (first, *others))
+    await asyncio.gather(first, *others)
+    assert gate.sizes == [1, 99]
+
+
+async def test_rows_that_wait_are_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = await Journal.open(path, max_waiting=4)
+    with Gate(journal, monkeypatch) as gate:
+        appends = [asyncio.create_task(journal.append(sample(number))) for number in range(20)]
+        await asyncio.to_thread(gate.entered.wait)
+    await asyncio.gather(*appends)
+    assert max(gate.sizes) <= 4
+    assert journal.pending == 20
+    await journal.close()
+
+
+async def test_close_stores_what_waits(path: Path) -> None:
+    journal = await Journal.open(path)
+    waiting = asyncio.create_task(journal.append(sample(1)))
+    await asyncio.sleep(0)
+    await journal.close()
+    await waiting
+    again = await Journal.open(path)
+    assert again.pending == 1
+    await again.close()
+
+
+async def test_every_commit_is_synced(journal: Journal) -> None:
+    assert await journal._run(journal._all, "PRAGMA journal_mode") == [("wal",)]
+    assert await journal._run(journal._all, "PRAGMA synchronous") == [(2,)]
+
+
+async def test_a_part_keeps_its_rows_and_its_number(path: Path) -> None:
+    journal = await Journal.open(path)
+    for number in range(5):
+        await journal.append(sample(number))
+    part = await journal.assign(max_rows=3, max_bytes=1 << 20)
+    assert part is not None
+    before = await journal.samples(part)
+    await journal.close()
+
+    journal = await Journal.open(path)
+    await journal.append(sample(9))
+    assert await journal.unfinished() == [part]
+    assert before == [sample(0), sample(1), sample(2)]
+    assert await journal.samples(part) == before
+    assert (journal.pending, journal.published) == (6, 0)
+    await journal.mark_published(part)
+    await journal.mark_published(part)
+    assert (journal.pending, journal.published) == (3, 3)
+    rest = await journal.assign(max_rows=100, max_bytes=1 << 20)
+    assert rest is not None
+    assert rest != part
+    assert ids(await journal.samples(rest)) == ids([sample(3), sample(4), sample(9)])
+    assert await journal.assign(max_rows=1, max_bytes=1) is None
+    await journal.close()
+
+
+async def test_a_part_is_bounded_by_bytes_and_never_empty(journal: Journal) -> None:
+    for number in range(3):
+        await journal.append(sample(number))
+    sizes = []
+    while part := await journal.assign(max_rows=100, max_bytes=1):
+        sizes.append(len(await journal.samples(part)))
+    assert sizes == [1, 1, 1]
+    assert journal.pending_bytes == sum(len(encode(sample(number))) for number in range(3))
+
+
+async def test_tallies_count_the_samples_of_parts(journal: Journal) -> None:
+    for one in (sample(0), sample(2), sample(1), sample(4, won=False)):
+        await journal.append(one)
+    assert await journal.tallies() == []
+    await journal.assign(max_rows=2, max_bytes=1 << 20)
+    await journal.assign(max_rows=2, max_bytes=1 << 20)
+    assert set(await journal.tallies()) == {
+        Tally("de", "thompson", "alpha", 2, 0.5 + 0.502),
+        Tally("de", "thompson", "beta", 1, 0.501),
+        Tally("de", "thompson", None, 1, 0.0),
+    }
+
+
+async def test_a_full_disk_is_told_and_survived(journal: Journal) -> None:
+    ((pages,),) = await journal._run(journal._all, "PRAGMA page_count")
+    await journal._run(journal._all, f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(SinkError, match=r"journal\.sqlite: the disk is full; free some space$"):
+        await journal.append(sample(1, text="x" * 100_000))
+    assert journal.pending == 0
+    await journal._run(journal._all, "PRAGMA max_page_count = 1000000")
+    await journal.append(sample(1))
+    assert journal.pending == 1
+
+
+async def test_a_newer_file_is_refused_and_left_alone(path: Path) -> None:
+    await (await Journal.open(path)).close()
+    execute(path, "PRAGMA user_version = 99")
+    with pytest.raises(SinkError, match=r"has schema 99, newer than \d+.*; upgrade"):
+        await Journal.open(path)
+    assert execute(path, "PRAGMA user_version") == [(99,)]
+
+
+async def test_what_is_no_database_is_refused(path: Path) -> None:
+    overwrite(path, b"something else, long enough to be looked at" * 100)
+    with pytest.raises(SinkError, match=r"is not a journal; move it away"):
+        await Journal.open(path)
+
+
+async def test_the_database_of_another_program_is_refused(path: Path) -> None:
+    overwrite(path, b"")
+    execute(path, "CREATE TABLE theirs (x)")
+    with pytest.raises(SinkError, match=r"is not a journal; move it away"):
+        await Journal.open(path)
+
+
+async def test_a_damaged_file_is_refused(path: Path) -> None:
+    journal = await Journal.open(path)
+    await journal.append(sample(1))
+    await journal.close()
+    overwrite(path, b"\xff" * 20_000, start=4096)
+    with pytest.raises(SinkError, match=r"is damaged; restore it"):
+        await Journal.open(path)
+
+
+OPEN_AND_WAIT = """
+import asyncio, sys
+from pathlib import Path
+from arbitrage.journal import Journal
+
+async def main():
+    await Journal.open(Path(sys.argv[1]))
+    print("open", flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_live_owner_is_named_and_a_dead_one_does_not_matter(path: Path) -> None:
+    with start(OPEN_AND_WAIT, path) as owner:
+        assert owner.stdout
+        assert owner.stdout.readline() == "open\n"
+        with pytest.raises(SinkError, match=rf"in use by process {owner.pid} on ") as refused:
+            await Journal.open(path)
+        assert "\n" not in str(refused.value)
+        owner.kill()
+    await (await Journal.open(path)).close()
+    assert f"process {os.getpid()} " in path.with_name("journal.sqlite.lock").read_text()
+
+
+async def test_what_json_cannot_say_fails_its_own_caller_alone(journal: Journal) -> None:
+    good, bad = sample(1), sample(2)
+    bad.prompt.metadata["x"] = object()  # type: ignore[index]
+    results = await asyncio.gather(
+        journal.append(good), journal.append(bad), return_exceptions=True
+    )
+    assert results[0] is None
+    assert isinstance(results[1], TypeError)
+    assert journal.pending == 1

@@ -1,0 +1,281 @@
+"""What single policies promise, and the arithmetic beneath them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import router
+from arbitrage import config
+from arbitrage.errors import ConfigError
+from arbitrage.types import Candidate, Completion, Context, Score, Verdict
+from router.belief import Belief
+from router.inclusion import top_k
+from router.statistics import Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from arbitrage import ports
+
+ARMS = ("a", "b", "c", "d", "e", "f")
+
+
+def scored(arm: str, reward: float) -> Candidate:
+    return Candidate(arm, Completion("."), score=Score(reward, {}))
+
+
+def stopped(arm: str) -> Candidate:
+    return Candidate(arm, Completion("."), gates=(Verdict("language", "en"),))
+
+
+def asked(policy: ports.Policy, language: str, arms: Sequence[str] = ARMS) -> tuple[str, ...]:
+    decision = policy.select(Context(language, None, "?"), arms, [])
+    assert decision is not None
+    return decision.arms
+
+
+# Inclusion probabilities
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("mean", "sd"),
+    [
+        pytest.param([0.0, 1e-9, -1e-9, 0.0, 0.0], [1.0] * 5, id="near-equal"),
+        pytest.param([0.0, 0.3, 0.7, 1.5, -2.0, 0.1], [1.0, 0.5, 0.2, 1.0, 2.0, 0.1], id="mixed"),
+        pytest.param([0.0, 0.1, 0.0, 0.05], [1e-4, 10.0, 1.0, 1e-3], id="very-different-sds"),
+        pytest.param([5.0, 5.0, 5.001, 0.0, 0.0], [1e-3, 1e-3, 1e-3, 3.0, 3.0], id="narrow-ties"),
+        pytest.param(list(np.linspace(-1e4, 1e4, 12)), [2e3] * 12, id="large-scale"),
+        pytest.param([0.0] * 40, list(np.linspace(0.1, 3.0, 40)), id="many"),
+    ],
+)
+def test_the_inclusion_integral_agrees_with_simulation(
+    mean: list[float], sd: list[float], k: int
+) -> None:
+    arms, draws = len(mean), 40_000
+    rng = np.random.default_rng(2)
+    drawn = rng.normal(mean, sd, (draws, arms))
+    kept = np.argpartition(-drawn, k - 1, axis=1)[:, :k]
+    frequency = np.bincount(kept.ravel(), minlength=arms) / draws
+    p = top_k(np.array(mean), np.array(sd), k, np.arange(arms))
+    assert np.all(np.abs(p - frequency) <= 4.5 * np.sqrt(p * (1 - p) / draws) + 1e-3)
+    assert p.sum() == pytest.approx(k, abs=2e-3)
+
+
+gaussians = st.lists(
+    st.tuples(st.floats(-5.0, 5.0), st.floats(0.01, 10.0)), min_size=2, max_size=12
+)
+
+
+@settings(deadline=None, derandomize=True)
+@given(arms=gaussians, k=st.integers(1, 12), data=st.data())
+def test_inclusion_sums_to_k_and_ignores_the_order_of_arms(
+    arms: list[tuple[float, float]], k: int, data: st.DataObject
+) -> None:
+    order = np.array(data.draw(st.permutations(range(len(arms)))))
+    mean, sd = np.array(arms).T
+    everyone = np.arange(len(arms))
+    p = top_k(mean, sd, k, everyone)
+    assert np.all((p > 0.0) & (p <= 1.0))
+    assert p.sum() == pytest.approx(min(k, len(arms)), abs=5e-3)
+    assert top_k(mean[order], sd[order], k, everyone) == pytest.approx(p[order], abs=1e-9)
+    assert top_k(mean, sd, k, order[:2]) == pytest.approx(p[order[:2]], abs=1e-12)
+
+
+def test_two_arms_have_a_closed_form() -> None:
+    p = top_k(np.array([0.0, 1.0]), np.array([3.0, 4.0]), 1, np.arange(2))
+    assert p == pytest.approx([0.4207402906, 0.5792597094], abs=1e-4)
+
+
+def test_a_hopeless_arm_keeps_a_positive_probability() -> None:
+    p = top_k(np.array([0.0, 1e6]), np.array([1.0, 1.0]), 1, np.arange(2))
+    assert 0.0 < p[0] < 1e-9
+    assert p[1] == pytest.approx(1.0)
+
+
+# Statistics and belief
+
+histories = st.lists(
+    st.tuples(
+        st.sampled_from(["de", "fr", "ja"]),
+        st.one_of(
+            st.builds(scored, st.sampled_from(ARMS), st.integers(-50, 50).map(float)),
+            st.builds(stopped, st.sampled_from(ARMS)),
+        ),
+    ),
+    max_size=20,
+)
+
+
+@settings(deadline=None, derandomize=True)
+@given(left=histories, right=histories)
+def test_statistics_of_two_streams_add_up(
+    left: list[tuple[str, Candidate]], right: list[tuple[str, Candidate]]
+) -> None:
+    def seen(history: list[tuple[str, Candidate]]) -> Statistics:
+        statistics = Statistics()
+        for language, candidate in history:
+            statistics.add(language, [candidate])
+        return statistics
+
+    one, two = seen(left), seen(right)
+    before = one.sums.copy()
+    whole, sum_, mus = seen(left + right), one + two, two + one
+    assert np.array_equal(one.sums, before)
+    assert set(whole.languages) == set(sum_.languages) == set(mus.languages)
+    for language in ("de", "fr", "ja", "unseen"):
+        expected = whole.of(language, (*ARMS, "unseen"))
+        assert np.array_equal(sum_.of(language, (*ARMS, "unseen")), expected)
+        assert np.array_equal(mus.of(language, (*ARMS, "unseen")), expected)
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    rewards=st.lists(st.floats(-1.0, 1.0), min_size=12, max_size=12).filter(
+        lambda rewards: np.std(rewards) > 0.1
+    ),
+    factor=st.sampled_from([1e-6, 1.0, 1e3]),
+    shift=st.sampled_from([0.0, -2.0, 30.0]),
+)
+def test_beliefs_do_not_depend_on_the_rewards_scale(
+    rewards: list[float], factor: float, shift: float
+) -> None:
+    plain, other = Belief(), Belief()
+    for i, reward in enumerate(rewards):
+        language, arm = ("de", "fr")[i % 2], ARMS[i % 3]
+        plain.learn(language, [scored(arm, reward), stopped("e")])
+        other.learn(language, [scored(arm, factor * (reward + shift)), stopped("e")])
+    for language in ("de", "fr", "unseen"):
+        expected, actual = plain.posterior(language, ARMS), other.posterior(language, ARMS)
+        assert actual.mean == pytest.approx(
+            factor * (expected.mean + shift), rel=1e-6, abs=1e-6 * factor
+        )
+        assert actual.sd == pytest.approx(factor * expected.sd, rel=1e-6)
+
+
+def test_rewards_at_the_edge_of_what_is_a_number_do_no_harm() -> None:
+    belief = Belief()
+    belief.learn("de", [scored("a", 1e-29), scored("b", -1e-29)])
+    belief.learn("fr", [scored("a", 1e30), scored("b", 1e30), scored("a", -1e30)])
+    belief.learn("ja", [scored("a", 0.5)] * 3)
+    for language in ("de", "fr", "ja", "unseen"):
+        posterior = belief.posterior(language, ARMS)
+        assert np.isfinite(posterior.mean).all()
+        assert np.isfinite(posterior.sd).all()
+        assert (posterior.sd > 0.0).all()
+
+
+def test_a_language_with_two_prompts_borrows_its_spread() -> None:
+    belief = Belief()
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        belief.learn("de", [scored(arm, float(rng.normal(0.0, 0.01))) for arm in ("a", "b")])
+    belief.learn("sw", [scored("a", 0.501), scored("b", 0.497)])
+    sd = belief.posterior("sw", ["a", "b", "new"]).sd
+    assert np.all((sd > 0.002) & (sd < 0.02)), "of the order of 0.01, not of 1"
+
+
+# Policies
+
+
+def test_thompson_finds_each_languages_favourite_and_beats_random() -> None:
+    quality = {
+        "de": dict(zip(ARMS, (0.9, 0.5, 0.4, 0.4, 0.3, 0.1), strict=True)),
+        "ja": dict(zip(ARMS, (100.0, 200.0, 500.0, 300.0, 300.0, 200.0), strict=True)),
+    }
+    noise = {"de": 0.2, "ja": 100.0}
+
+    def regret(kind: Any) -> tuple[ports.Policy, dict[str, float]]:
+        policy = router.build(config.Policy(kind=kind, fan_out=1, audit_rate=0.0, seed=7))
+        rng = np.random.default_rng(8)
+        lost = dict.fromkeys(quality, 0.0)
+        for turn in range(600):
+            language = ("de", "ja")[turn % 2]
+            arms = asked(policy, language)
+            truth = quality[language]
+            lost[language] += max(truth.values()) - max(truth[arm] for arm in arms)
+            rewards = {arm: float(rng.normal(truth[arm], noise[language])) for arm in arms}
+            policy.update(Context(language, None, "?"), [scored(a, r) for a, r in rewards.items()])
+        return policy, lost
+
+    thompson, lost = regret("thompson")
+    _, lost_at_random = regret("random")
+    for language, favourite in (("de", "a"), ("ja", "c")):
+        shares = {e.arm: e.share for e in thompson.estimates(ARMS) if e.language == language}
+        assert max(shares, key=shares.__getitem__) == favourite
+        assert shares[favourite] > 0.9
+        assert sum(shares.values()) == pytest.approx(1.0, abs=2e-3)
+        assert lost[language] < 0.25 * lost_at_random[language]
+
+
+def test_thompson_learns_that_an_arm_answers_in_the_wrong_language() -> None:
+    policy = router.build(config.Policy(kind="thompson", fan_out=1, audit_rate=0.0))
+    for _ in range(10):
+        policy.update(Context("sw", None, "?"), [scored("a", 0.4), scored("b", 0.6), stopped("c")])
+    shares = {e.arm: e.share for e in policy.estimates(("a", "b", "c"))}
+    assert shares["c"] < 0.01
+    assert shares["b"] > 0.5
+
+
+def test_thompson_starts_a_new_language_with_what_is_good_elsewhere() -> None:
+    policy = router.build(config.Policy(kind="thompson", fan_out=1, audit_rate=0.0))
+    for language in ("de", "fr", "ja", "sw"):
+        for _ in range(20):
+            policy.update(
+                Context(language, None, "?"), [scored("a", 1.0), scored("b", 0.0), scored("c", 0.1)]
+            )
+    first = [asked(policy, "fi", ("c", "b", "a"))[0] for _ in range(300)]
+    assert first.count("a") > 150
+
+
+def fixed(experts: Mapping[str, Sequence[str]], fan_out: int = 1) -> ports.Policy:
+    lists = {tag: tuple(arms) for tag, arms in experts.items()}
+    return router.build(config.Policy(kind="fixed", fan_out=fan_out, audit_rate=0.0, experts=lists))
+
+
+def test_fixed_goes_from_the_language_to_its_parent_to_the_default() -> None:
+    policy = fixed({"zh-CN": "b", "nb": "c", "default": "a"})
+    assert [asked(policy, tag) for tag in ("zh", "zh-Hant", "nb", "nn", "de")] == [
+        ("b",), ("b",), ("c",), ("a",), ("a",)
+    ]  # fmt: skip
+
+
+def test_fixed_asks_in_the_lists_order_and_passes_over_whom_it_cannot_ask() -> None:
+    policy = fixed({"de": "dbdc", "default": "fe"}, fan_out=2)
+    assert asked(policy, "de") == ("d", "b")
+    assert asked(policy, "de", ("a", "b", "c", "f")) == ("b", "c")
+    assert asked(policy, "de", ("a", "c", "f")) == ("c",), "nobody beside the experts"
+    assert asked(policy, "de", ("a", "f")) == ("f",)
+    assert asked(policy, "de", ("a", "new", "newer")) == ("a", "new")
+
+
+def test_fixed_needs_default_experts_and_one_list_a_language() -> None:
+    with pytest.raises(ConfigError, match=r"^policy\.experts\.default: is required for kind 'fix"):
+        fixed({"de": "a"})
+    with pytest.raises(ConfigError, match=r"^policy\.experts\.zh-CN: 'zh' has a list already"):
+        fixed({"zh": "a", "zh-CN": "b", "default": "c"})
+
+
+def test_an_unknown_kind_is_named_with_those_that_are_known() -> None:
+    kind: Any = "oracle"
+    with pytest.raises(ConfigError, match=r"policy\.kind: unknown 'oracle'; use best_of, fixed"):
+        router.build(config.Policy(kind=kind))
+
+
+def test_every_kind_of_the_configuration_can_be_built() -> None:
+    kinds = get_args(get_type_hints(config.Policy)["kind"])
+    assert set(kinds) == set(router.KINDS)
+
+
+def test_importing_the_router_imports_nothing_heavy() -> None:
+    heavy = {"torch", "transformers", "scipy", "pyarrow", "aiohttp", "grpc"}
+    check = f"import router, sys; print(sorted({heavy!r} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
