@@ -39,6 +39,8 @@ async def open(  # noqa: A001 - read as `assembly.open`
 
     Raises:
         ConfigError: something in the configuration cannot be opened.
+        SinkError: the output folder cannot be written or is in use; on closing,
+            something could not be published.
     """
     settings = source if isinstance(source, config.Config) else config.load(source)
     async with AsyncExitStack() as stack:

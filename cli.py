@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import os
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 done, 1 failed, 2 wrong usage or config, 130 interrupted."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # what gRPC's core would print of a failure, our one line says
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         status = asyncio.run(options.run(options))
     except errors.ConfigError as error:
@@ -60,7 +63,7 @@ async def _serve(options: argparse.Namespace) -> int:
 async def _complete(options: argparse.Namespace) -> int:
     from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
 
-    text = sys.stdin.read() if options.text == "-" else options.text
+    text = _stdin() if options.text == "-" else options.text
     prompt = pb.Prompt(text=text, language=options.language or "")
     async with _client(options.address) as stub:
         request = pb.CompleteRequest(prompt=prompt, include_candidates=True)
@@ -89,9 +92,12 @@ async def _teachers(options: argparse.Namespace) -> int:
     finally:
         await pool.close()
     for c in candidates:
-        result = f"ok {c.completion.text[:60]!r}" if c.completion else f"FAILED {c.failure}"
+        result = f"ok {c.completion.text[:60]!r}" if c.completion else "FAILED"
         print(f"{c.teacher}\t{c.latency_seconds:.2f} s\t{result}")
-    return FAILED if any(c.failure for c in candidates) else DONE
+    failures = [f"{c.teacher}: {c.failure.message}" for c in candidates if c.failure]
+    if failures:
+        raise errors.ArbitrageError("; ".join(failures))
+    return DONE
 
 
 async def _policy_show(options: argparse.Namespace) -> int:
@@ -107,7 +113,7 @@ async def _policy_show(options: argparse.Namespace) -> int:
 async def _demo(options: argparse.Namespace) -> int:
     """The main job on embedded teachers: a real server, a real client, a real dataset."""
     import server  # noqa: PLC0415 - as above
-    from arbitrage.display import Progress, learned  # noqa: PLC0415 - as above
+    from arbitrage.display import Progress, favourites  # noqa: PLC0415 - as above
     from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
 
     examples = _examples()
@@ -124,10 +130,10 @@ async def _demo(options: argparse.Namespace) -> int:
         with Progress(_out, len(lines), len(settings.teachers)) as progress:
             await _send_all(stub, [json.loads(line) for line in lines], progress)
         policy = await stub.GetPolicy(pb.GetPolicyRequest())
-    _out.print(learned(policy))
+    _out.print(favourites(policy))
     for reason in progress.failures:
         _out.print(f"no sample: {reason}")
-    _out.print(_HOW_TO_GO_ON.format(folder=folder, samples=progress.samples), soft_wrap=True)
+    print(_HOW_TO_GO_ON.format(folder=folder, samples=progress.samples))
     return DONE if progress.samples else FAILED
 
 
@@ -192,9 +198,39 @@ async def _client(address: str) -> AsyncIterator[ArbitrageServiceAsyncStub]:
         except grpc.aio.AioRpcError as error:
             lines = (error.details() or "no reason given").splitlines()
             message = f"{address}: {error.code().name}: {lines[0]}"
-            if error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in lines[0].lower():
+            # a server that says so itself adds when to try again
+            if error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
                 message = f"{address}: nobody answers; start: arbitrage serve -c CONFIG"
             raise errors.ArbitrageError(message) from None
+
+
+def _stdin() -> str:
+    """All of standard input.
+
+    Raises:
+        InvalidPrompt: it is not UTF-8.
+    """
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise errors.InvalidPrompt("stdin", f"is not UTF-8: {error.reason}") from None
+
+
+def _utf8(argument: str) -> str:
+    """An argument that can be sent; a terminal may pass bytes that are no text."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError("is not UTF-8") from error
+    return argument
+
+
+def _address(argument: str) -> str:
+    """An address to call, as far as that can be told before it is called."""
+    host, _, port = argument.rpartition(":")
+    if not (host and argument.isascii() and argument.isprintable() and port.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{argument!r} is not host:port")
+    return argument
 
 
 def _ending(candidate: Any) -> str:
@@ -245,8 +281,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
 
     complete = commands.add_parser("complete", help="send one prompt to a running service")
-    complete.add_argument("text", help="the prompt; - reads it from stdin")
-    complete.add_argument("-l", "--language", help="BCP-47 tag; by default it is detected")
+    complete.add_argument("text", type=_utf8, help="the prompt; - reads it from stdin")
+    complete.add_argument(
+        "-l", "--language", type=_utf8, help="BCP-47 tag; by default it is detected"
+    )
     complete.add_argument("-t", "--timeout", type=float, default=120.0, help="seconds")
     complete.set_defaults(run=_complete)
 
@@ -258,11 +296,13 @@ def _parser() -> argparse.ArgumentParser:
     policy = commands.add_parser("policy", help="what a running service has learned")
     actions = policy.add_subparsers(dest="action", required=True, metavar="ACTION")
     show = actions.add_parser("show", help="expected rewards and shares, per language")
-    show.add_argument("-l", "--language", help="this language alone")
+    show.add_argument("-l", "--language", type=_utf8, help="this language alone")
     show.set_defaults(run=_policy_show)
 
     for command in (complete, show):
-        command.add_argument("-a", "--address", default=_ADDRESS, help="host:port of the service")
+        command.add_argument(
+            "-a", "--address", type=_address, default=_ADDRESS, help="host:port of the service"
+        )
     return parser
 
 

@@ -11,19 +11,17 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2 as details_pb
-from google.rpc import status_pb2
+from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
-from prometheus_client import start_http_server
+from prometheus_client.exposition import choose_encoder
 
 import assembly
 from arbitrage import config, errors, wire
 from arbitrage.language import normalise
 from arbitrage.metrics import Metrics
+from arbitrage.status import CODES, status_of
 from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
 from reward.language import languages
@@ -31,14 +29,13 @@ from reward.language import languages
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from google.protobuf.message import Message
-
     from arbitrage.engine import Engine
 
 _log = logging.getLogger(__name__)
 _GRACE_SECONDS = 10.0
-_RETRY_AFTER_SECONDS = 1
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_LAST_PORT = 65_535
+_SCRAPE_SECONDS = 1.0
+_CLOSE_SECONDS = 0.2
 _SERVICES = [service.full_name for service in pb.DESCRIPTOR.services_by_name.values()]
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -176,12 +173,14 @@ class Guard(grpc.aio.ServerInterceptor):
         try:
             yield
         except asyncio.CancelledError:
-            # the client left or its deadline passed; which, it alone knows
-            code = grpc.StatusCode.CANCELLED
+            # by its own clock a client leaves a moment before the deadline reaches ours
+            left = context.time_remaining()
+            late = left is not None and left < _CLOSE_SECONDS
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
         except errors.ArbitrageError as error:
             status = status_of(error)
-            code = _CODES[status.code]
+            code = CODES[status.code]
             await context.abort_with_status(rpc_status.to_status(status))
         except Exception:  # a bug: the client hears of it, the log says where
             code = grpc.StatusCode.INTERNAL
@@ -190,40 +189,6 @@ class Guard(grpc.aio.ServerInterceptor):
         finally:
             self._metrics.requests.labels(method, code.name).inc()
             self._metrics.request_seconds.labels(method).observe(perf_counter() - started)
-
-
-def status_of(error: errors.ArbitrageError) -> status_pb2.Status:
-    """The status that tells a client of an error, with its `google.rpc` detail."""
-    code, detail = grpc.StatusCode.INTERNAL, None
-    match error:
-        case errors.InvalidPrompt():
-            code = grpc.StatusCode.INVALID_ARGUMENT
-            violation = details_pb.BadRequest.FieldViolation(
-                field=error.field, description=error.reason
-            )
-            detail = details_pb.BadRequest(field_violations=[violation])
-        case errors.NotBuilt():
-            code = grpc.StatusCode.UNIMPLEMENTED
-        case errors.NoWinner():
-            code = grpc.StatusCode.FAILED_PRECONDITION
-            detail = details_pb.ErrorInfo(reason="NO_WINNER", domain="arbitrage.v1")
-        case errors.Overloaded():
-            code, detail = grpc.StatusCode.RESOURCE_EXHAUSTED, _retry_info()
-        case errors.NoTeacherAvailable() | errors.RewardError() | errors.SinkError():
-            code, detail = grpc.StatusCode.UNAVAILABLE, _retry_info()
-    return status_pb2.Status(
-        code=code.value[0], message=str(error), details=[_packed(detail)] if detail else []
-    )
-
-
-def _retry_info() -> details_pb.RetryInfo:
-    return details_pb.RetryInfo(retry_delay=Duration(seconds=_RETRY_AFTER_SECONDS))
-
-
-def _packed(detail: Message) -> AnyMessage:
-    packed = AnyMessage()
-    packed.Pack(detail)
-    return packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +214,16 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
     """
     metrics = Metrics(languages(), settings.sink.format)
     async with AsyncExitStack() as stack:
-        metrics_url = stack.enter_context(_metrics_port(settings.service.metrics, metrics))
+        metrics_url = await stack.enter_async_context(
+            _metrics_port(settings.service.metrics, metrics)
+        )
         address, server = _bind(settings.service.listen, metrics)
-        engine = await stack.enter_async_context(assembly.open(settings, observers=[metrics]))
+        try:
+            engine = await stack.enter_async_context(assembly.open(settings, observers=[metrics]))
+        except BaseException:
+            await server.start()  # one that never ran keeps its port
+            await server.stop(None)
+            raise
         metrics.watch_pool(engine.pool)
         metrics.watch(
             "sink_pending_samples", "Durable samples not yet published", lambda: engine.sink.pending
@@ -292,31 +264,48 @@ async def serve(settings: config.Config, ready: Callable[[Running], None]) -> si
 
 
 def _bind(listen: str, metrics: Metrics) -> tuple[str, grpc.aio.Server]:
+    host, port = _place("service.listen", listen)
     # without this a second server would silently share the port
     options = [("grpc.so_reuseport", 0)]
     server = grpc.aio.server(interceptors=[Guard(metrics)], options=options)
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
-        raise errors.ConfigError(
-            f"service.listen: cannot listen on {listen}: is it taken, or not host:port?"
-        ) from error
-    host = listen.rpartition(":")[0]
+        raise _cannot_listen("service.listen", listen) from error
     return f"{host}:{port}", server
 
 
-@contextmanager
-def _metrics_port(listen: str, metrics: Metrics) -> Iterator[str]:
-    host, _, port = listen.rpartition(":")
+@asynccontextmanager
+async def _metrics_port(listen: str, metrics: Metrics) -> AsyncIterator[str]:
+    host, port = _place("service.metrics", listen)
+
+    async def scrape(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(metrics.registry), headers={"Content-Type": content_type})
+
+    app = web.Application()
+    app.router.add_get("/metrics", scrape)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SCRAPE_SECONDS)
+    await runner.setup()
     try:
-        server, thread = start_http_server(int(port), host, metrics.registry)
-    except (OSError, ValueError, OverflowError) as error:
-        raise errors.ConfigError(
-            f"service.metrics: cannot listen on {listen}: is it taken, or not host:port?"
-        ) from error
-    try:
-        yield f"http://{host}:{server.server_port}/metrics"
+        try:
+            await web.TCPSite(runner, host.strip("[]"), port).start()
+        except (OSError, UnicodeError) as error:
+            raise _cannot_listen("service.metrics", listen) from error
+        yield f"http://{host}:{runner.addresses[0][1]}/metrics"
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        await runner.cleanup()
+
+
+def _place(key: str, listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    # gRPC would take port 65537 for port 1
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise errors.ConfigError(f"{key}: {listen!r} is not host:port, such as 127.0.0.1:50051")
+    return host, int(port)
+
+
+def _cannot_listen(key: str, listen: str) -> errors.ConfigError:
+    return errors.ConfigError(
+        f"{key}: cannot listen on {listen}: is it taken, or not this machine's?"
+    )

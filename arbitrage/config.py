@@ -44,6 +44,7 @@ class Sampling:
     temperature: Annotated[float, Ge(0.0)] | None = None
     top_p: Share | None = None
     max_tokens: Annotated[int, Ge(1)] | None = None
+    frequency_penalty: Annotated[float, Ge(-2.0), Le(2.0)] | None = None
     seed: int | None = None
     stop: tuple[Text, ...] = ()
     __pydantic_config__: ClassVar = _STRICT

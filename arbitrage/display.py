@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from arbitrage.v1 import arbitrage_pb2 as pb
 
 _PLAIN_LINE_SECONDS = 15.0
+_NAMES = frozenset({"language", "arm", "favourite", "runner-up", "wins"})  # not figures
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ class Progress:
     def _table(self) -> Table:
         table = Table(title=self._summary(), title_justify="left", title_style="bold")
         for name in ("language", "samples", "wins", "mean reward", "calls a prompt"):
-            table.add_column(name, justify="left" if name in {"language", "wins"} else "right")
+            table.add_column(name, justify="left" if name in _NAMES else "right")
         for language, row in sorted(self._languages.items()):
             table.add_row(
                 language,
@@ -116,22 +117,54 @@ class Progress:
         return table
 
 
-def learned(policy: pb.GetPolicyResponse) -> Table:
-    """What a policy believes: each language's arms, the best first, with their shares."""
+def favourites(policy: pb.GetPolicyResponse) -> Table:
+    """What a policy learned, a line a language: whom it likes best, and by how much."""
     table = Table(
-        title=f"policy {policy.policy}, {policy.version} prompts learned from",
+        title=f"what policy {policy.policy!r} learned from {policy.version} prompts",
         title_justify="left",
         title_style="bold",
     )
-    table.add_column("language")
-    table.add_column("expected reward ± standard error (share of prompts it is asked)")
+    for name in ("language", "favourite", "expected reward", "asked", "runner-up", "behind by"):
+        table.add_column(name, justify="left" if name in _NAMES else "right", no_wrap=True)
     for language in policy.languages:
-        arms = sorted(language.arms, key=lambda arm: -arm.mean_reward)
+        best, *others = _ranked(language)
         table.add_row(
             language.language,
-            "  ".join(
-                f"{arm.arm} {arm.mean_reward:+.2f}±{arm.standard_error:.2f} ({arm.route_share:.0%})"
-                for arm in arms
-            ),
+            best.arm,
+            _with_error(best),
+            f"{best.route_share:.0%}",
+            others[0].arm if others else "",
+            f"{best.mean_reward - others[0].mean_reward:.2f}" if others else "",
         )
     return table
+
+
+def learned(policy: pb.GetPolicyResponse) -> Table:
+    """All that a policy believes: a line for each language and arm, the best arm first."""
+    table = Table(
+        title=f"policy {policy.policy!r}, {policy.version} prompts learned from",
+        title_justify="left",
+        title_style="bold",
+    )
+    for name in ("language", "arm", "expected reward", "asked", "scored", "stopped by gates"):
+        table.add_column(name, justify="left" if name in _NAMES else "right", no_wrap=True)
+    for language in policy.languages:
+        for arm in _ranked(language):
+            table.add_row(
+                language.language,
+                arm.arm,
+                _with_error(arm),
+                f"{arm.route_share:.0%}",
+                str(arm.count),
+                str(arm.rejected_count),
+            )
+        table.add_section()
+    return table
+
+
+def _ranked(language: pb.LanguageEstimates) -> list[pb.ArmEstimate]:
+    return sorted(language.arms, key=lambda arm: -arm.mean_reward)
+
+
+def _with_error(arm: pb.ArmEstimate) -> str:
+    return f"{arm.mean_reward:+.2f} ± {arm.standard_error:.2f}"

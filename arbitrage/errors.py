@@ -17,7 +17,7 @@
     └── SinkError              a sample could not be made durable
 
 Every message is one line that says what, where and what to do; nothing in it
-is a secret. `server.py` maps these to gRPC codes, `cli.py` to exit codes.
+is a secret. `status.py` maps these to gRPC codes, `cli.py` to exit codes.
 """
 
 from __future__ import annotations

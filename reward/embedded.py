@@ -7,8 +7,10 @@ For an answer a of n tokens to a prompt x it takes two figures, both in nats a t
 
 and ranks by `relevance + fluency / 2`. Relevance alone (pointwise mutual
 information) favours rare words; likelihood alone favours platitudes. It tells
-an answer from babble in many languages; it does not judge truth or style, for
-which `docs/reward.md` has figures and the `transformers` kind the means.
+an on-topic answer from an off-topic one in many languages; it does not judge
+truth or style, for which `docs/reward.md` has figures and the `transformers`
+kind the means. A text that repeats itself is highly probable, so it counts on
+the `repetition` gate before it.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
@@ -32,13 +35,14 @@ from reward.inference import (
     batches,
     device_named,
     dtype_named,
+    first_line,
     padded,
     use_all_cores,
+    well_formed,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 _log = logging.getLogger(__name__)
 _MODEL = "gemma-3-270m"
@@ -53,7 +57,7 @@ async def open_reward(settings: config.Reward, _teachers: object = ()) -> Embedd
     """Loads the model; the first time ever, converts it, which takes most of a minute.
 
     Raises:
-        ConfigError: the packaged weights are missing or damaged.
+        ConfigError: the weights are missing or damaged, or cannot be converted.
     """
     device = device_named(settings.device)
     dtype = dtype_named(settings.dtype, device)
@@ -100,7 +104,9 @@ class EmbeddedReward:
         ]
 
     def _tokens(self, text: str, *, start: bool = True) -> list[int]:
-        tokens: list[int] = self._tokenizer(text, add_special_tokens=start).input_ids
+        tokens: list[int] = self._tokenizer(
+            well_formed(text), add_special_tokens=start
+        ).input_ids
         return tokens
 
     def _mean_log_likelihoods(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[float]:
@@ -145,9 +151,14 @@ def _score_of(conditional: float, marginal: float) -> Score:
 
 def _load(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     use_all_cores()
-    with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ConfigError(
+            f"{folder}: cannot be loaded: {first_line(error)}; remove it, and it is made again"
+        ) from error
     torch.nn.Module.to(model, device)
     torch.nn.Module.eval(model)
     return tokenizer, model
@@ -163,26 +174,34 @@ def _converted(name: str) -> Path:
     if folder.is_dir():
         return folder
     _log.info("converting %s once; this takes about a minute", gguf.name)
-    partial = folder.with_suffix(f".{os.getpid()}.partial")
     try:
-        with _quiet():
-            source = {"gguf_file": gguf.name, "local_files_only": True}
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
-            tokenizer.save_pretrained(partial)
-            model = AutoModelForCausalLM.from_pretrained(
-                gguf.parent,
-                dtype=torch.bfloat16,
-                quantization_config=GgufConfig(dequantize=True),
-                **source,
-            )
-            model.save_pretrained(partial)
-        with contextlib.suppress(OSError):
-            partial.rename(folder)  # another process may have been faster: its folder serves
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(
+            prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent
+        ) as partial:
+            made = Path(partial) / folder.name
+            _convert(gguf, made)
+            with contextlib.suppress(OSError):
+                made.rename(folder)  # another process may have been faster: its folder serves
+    except (OSError, ValueError, SafetensorError) as error:
+        message = f"{folder}: cannot be converted from {gguf}: {first_line(error)}"
+        raise ConfigError(message) from error
     if not folder.is_dir():
         raise ConfigError(f"{folder}: the converted model cannot be written there")
     return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Writes a GGUF file's tokenizer and weights as transformers keeps them."""
+    source = {"gguf_file": gguf.name, "local_files_only": True}
+    with _quiet():
+        AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(folder)
+        AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+            **source,
+        ).save_pretrained(folder)
 
 
 @contextlib.contextmanager

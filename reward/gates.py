@@ -17,8 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from arbitrage.errors import ConfigError
-from arbitrage.language import UNDETERMINED, same
+from arbitrage.language import UNDETERMINED, parent
 from arbitrage.types import Candidate, Completion, Prompt, Verdict
+from reward.language import languages
+from reward.refusals import declining
 
 if TYPE_CHECKING:
     from arbitrage.ports import LanguageDetector
@@ -30,34 +32,25 @@ _MIN_LETTERS = 20
 _MIN_IDEOGRAPHS = 8
 _FIRST_IDEOGRAPH = "\u2e80"
 # one text is often good in each of these: no detector tells them apart reliably
-_CLOSE = ({"bs", "hr", "sr", "sr-Latn"}, {"id", "ms"}, {"da", "nb", "no"}, {"zh", "yue", "wuu"})
+_CLOSE = (
+    {"bs", "hr", "sr"},
+    {"id", "ms"},
+    {"da", "no"},
+    {"zh", "yue", "wuu"},
+    {"ar", "arz", "ary"},
+    {"ku", "sdh"},
+    {"lv", "ltg"},
+    {"uz", "uzs"},
+    {"st", "nso"},
+)
 _SHINGLE = 8
 _MIN_SHINGLES = 24
 _MIN_DISTINCT_SHARE = 0.6
+# a text too short to count shingles in: three times the same, which is not a number
+_ONE_UNIT = re.compile(r"(?=.*[^\W\d])(.{3,}?)\1{2,}")
 _COPIED_SHARE = 0.8
 _REMEMBERED_ANSWERS = 4096
 _CONSTANT_AFTER_PROMPTS = 3
-
-_REFUSALS = re.compile(
-    r"""^\W*(?:
-        (?:i['’]?m|i\s+am)\s+(?:sorry|unable|not\s+able) | i\s+(?:cannot|can['’]?t|can\s+not)\s
-      | as\s+an?\s+(?:ai|artificial|language\s+model) | sorry,?\s+(?:but\s+)?i\s
-      | (?:es\s+)?tut\s+mir\s+leid | ich\s+kann\s+(?:dir|ihnen|das|diese)\b.{0,40}\bnicht
-      | lo\s+siento | no\s+puedo\s+(?:ayudar|responder|hacer)
-      | (?:je\s+suis\s+)?désolée?,?\s | je\s+ne\s+peux\s+pas\s
-      | (?:sinto\s+muito|desculpe|lamento),?\s | não\s+posso\s
-      | mi\s+dispiace | non\s+posso\s
-      | (?:к\s+сожалению|извините),?\s.{0,30}не\s+мо | я\s+не\s+могу\s
-      | (?:на\s+жаль|вибачте),?\s.{0,30}не\s+мо | я\s+не\s+можу\s
-      | 申し訳(?:ありません|ございません) | すみませんが
-      | 对不起 | 抱歉 | 很抱歉 | 我(?:无法|不能) | 作为(?:一个|一名)?(?:人工智能|ai)
-      | 죄송(?:합니다|하지만) | 저는\s+(?:ai|인공지능)
-      | (?:عذر|آسف|أعتذر) | لا\s+(?:أستطيع|يمكنني)\s
-      | (?:माफ़|माफ|क्षमा)\s | मैं\s.{0,30}नहीं\s+(?:कर|दे)\s+सकत
-      | ขออภัย | ขอโทษ
-    )""",
-    re.IGNORECASE | re.VERBOSE,
-)
 
 
 class AnswerGates:
@@ -70,6 +63,11 @@ class AnswerGates:
     def __init__(self, gates: Mapping[str, Gate]) -> None:
         self._gates = gates
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gates")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The gates' names, in order."""
+        return tuple(self._gates)
 
     async def inspect(
         self, prompt: Prompt, candidates: Sequence[Candidate]
@@ -115,8 +113,10 @@ def open_gates(names: Sequence[str] | None, detector: LanguageDetector) -> Answe
 
 
 def empty(_prompt: Prompt, completion: Completion) -> str | None:
-    """Nothing but white space and punctuation."""
-    return None if letters(completion.text) else "holds no letter and no digit"
+    """Nothing but white space and punctuation; an emoji is an answer."""
+    if letters(completion.text) or any(unicodedata.category(c) == "So" for c in completion.text):
+        return None
+    return "holds no letter and no digit"
 
 
 def truncated(_prompt: Prompt, completion: Completion) -> str | None:
@@ -125,9 +125,9 @@ def truncated(_prompt: Prompt, completion: Completion) -> str | None:
 
 
 def refusal(_prompt: Prompt, completion: Completion) -> str | None:
-    """Opens with a phrase that declines to answer, in any of 14 languages."""
-    opening = _REFUSALS.match(completion.text)
-    return f"opens with {opening.group(0).strip()!r}" if opening else None
+    """Opens by declining to answer, in any of 14 languages."""
+    phrase = declining(completion.text)
+    return f"declines: {phrase!r}" if phrase else None
 
 
 def repetition(_prompt: Prompt, completion: Completion) -> str | None:
@@ -135,7 +135,8 @@ def repetition(_prompt: Prompt, completion: Completion) -> str | None:
     text = letters(completion.text)
     count = len(text) - _SHINGLE + 1
     if count < _MIN_SHINGLES:
-        return None
+        unit = _ONE_UNIT.fullmatch(text)
+        return f"is {unit.group(1)!r} again and again" if unit else None
     distinct = len({text[i : i + _SHINGLE] for i in range(count)}) / count
     return f"only {distinct:.0%} of it is new" if distinct < _MIN_DISTINCT_SHARE else None
 
@@ -151,21 +152,28 @@ def copied_prompt(prompt: Prompt, completion: Completion) -> str | None:
 
 
 class WrongLanguage:
-    """Answers in another language than the prompt's. Short or unclear texts pass."""
+    """Answers in another language than the prompt's.
+
+    Short and unclear texts pass, and so does every answer to a prompt in a language
+    that the detector would take for another one.
+    """
 
     def __init__(self, detector: LanguageDetector) -> None:
         self._detector = detector
+        self._known = {_macrolanguage(tag) for tag in languages()}
 
     def __call__(self, prompt: Prompt, completion: Completion) -> str | None:
         """Names both languages."""
-        if prompt.language == UNDETERMINED:
+        asked = _macrolanguage(prompt.language)
+        if asked == UNDETERMINED or asked not in self._known:
             return None
         if not long_enough_to_judge(completion.text):
             return None
         found = self._detector.detect(completion.text)
-        if found == UNDETERMINED or same(found, prompt.language):
+        answered = _macrolanguage(found)
+        if answered in {UNDETERMINED, asked}:
             return None
-        if any({found, prompt.language} <= close for close in _CLOSE):
+        if any({asked, answered} <= close for close in _CLOSE):
             return None
         return f"is in {found!r}, not in {prompt.language!r}"
 
@@ -174,7 +182,7 @@ class ConstantText:
     """The same text for different prompts: the answer that once topped a public leaderboard."""
 
     def __init__(self) -> None:
-        self._prompts: OrderedDict[bytes, set[str]] = OrderedDict()
+        self._prompts: OrderedDict[bytes, set[int]] = OrderedDict()
 
     def __call__(self, prompt: Prompt, completion: Completion) -> str | None:
         """Remembers the answer, and how many prompts had it."""
@@ -187,10 +195,14 @@ class ConstantText:
         if len(self._prompts) > _REMEMBERED_ANSWERS:
             self._prompts.popitem(last=False)
         if len(prompts) < _CONSTANT_AFTER_PROMPTS:
-            prompts.add(prompt.prompt_id)
+            prompts.add(hash(prompt.messages))
         if len(prompts) < _CONSTANT_AFTER_PROMPTS:
             return None
         return f"was the answer to {_CONSTANT_AFTER_PROMPTS} different prompts"
+
+
+def _macrolanguage(tag: str) -> str:
+    return parent(tag) or tag
 
 
 def long_enough_to_judge(text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from arbitrage.errors import ConfigError
+from arbitrage.errors import ConfigError, RewardError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,19 +23,35 @@ class InferenceThread:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"reward-{device}")
+        self._closed = False
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Runs a function in inference mode. Cancelled before its turn, it does not run."""
+        """Runs a function in inference mode. Cancelled before its turn, it does not run.
+
+        Raises:
+            RewardError: closed before the function's turn, or torch cannot go on, as
+                when the device is out of memory.
+        """
 
         def infer() -> T:
-            with torch.inference_mode():
-                return function()
+            self._check_open()
+            try:
+                with torch.inference_mode():
+                    return function()
+            except RuntimeError as error:
+                raise RewardError(f"{self.device}: cannot score: {first_line(error)}") from error
 
+        self._check_open()
         return await asyncio.get_running_loop().run_in_executor(self._thread, infer)
 
     async def close(self) -> None:
-        """Waits for the function under way, and drops those that wait."""
-        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+        """Waits for the function under way; those that wait for their turn fail."""
+        self._closed = True
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RewardError("the reward model is closed; open it again to score")
 
 
 def device_named(name: str) -> torch.device:
@@ -50,7 +66,7 @@ def device_named(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(f"reward.device: {name!r} cannot be used here: {reason}") from None
     return device
 
@@ -95,6 +111,21 @@ def padded(
         "input_ids": torch.tensor(ids, device=device),
         "attention_mask": torch.tensor(mask, device=device),
     }
+
+
+def well_formed(text: str) -> str:
+    r"""The text as tokenizers take it: U+FFFD for a lone surrogate, which UTF-8 cannot spell.
+
+    >>> well_formed("Eis \ud83d schwimmt") == "Eis \ufffd schwimmt"
+    True
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, as one line of ours can quote it."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def use_all_cores() -> None:

@@ -9,19 +9,24 @@ the raw output `logits[0][0]` is the reward.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from arbitrage.errors import ConfigError
+from arbitrage.errors import ConfigError, RewardError
 from arbitrage.types import Candidate, Prompt, Score
 from reward.inference import (
     InferenceThread,
     batches,
     device_named,
     dtype_named,
+    first_line,
     padded,
     use_all_cores,
+    well_formed,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +40,7 @@ _MAX_TOKENS = 16_384
 
 
 async def open_reward(settings: config.Reward, _teachers: object = ()) -> TransformersReward:
-    """Loads a reward model from a folder, or from the hub's cache by its name.
+    """Loads a reward model from a folder, or from the hub by its name.
 
     Raises:
         ConfigError: there is no such model, or it is no reward model.
@@ -56,12 +61,15 @@ class TransformersReward:
     ) -> None:
         self._tokenizer = tokenizer
         self._model = model
-        self._pad: int | None = model.config.pad_token_id
+        text_config = model.config.get_text_config()
+        self._pad: int | None = text_config.pad_token_id
         # a classifier finds an answer's end by the padding behind it: without a padding token,
         # no two answers share a batch
         self._max_tokens = max_tokens_per_batch if self._pad is not None else 1
         self._limit = min(
-            _MAX_TOKENS, getattr(model.config, "max_position_embeddings", _MAX_TOKENS)
+            _MAX_TOKENS,
+            tokenizer.model_max_length,
+            getattr(text_config, "max_position_embeddings", _MAX_TOKENS),
         )
         self._thread = InferenceThread(device)
 
@@ -86,30 +94,45 @@ class TransformersReward:
         return rewards
 
     def _tokens(self, prompt: Prompt, answer: str) -> list[int]:
-        """The rendered pair; a too long one loses its beginning, never its answer."""
-        turns = [
-            {"role": m.role, "content": m.content} for m in prompt.messages if m.role != "system"
+        """The rendered pair; one that is too long loses its beginning, never its answer's end."""
+        turns = [(m.role, m.content) for m in prompt.messages if m.role != "system"]
+        conversation = [
+            {"role": role, "content": well_formed(text)}
+            for role, text in (*turns, ("assistant", answer))
         ]
-        turns.append({"role": "assistant", "content": answer})
-        text: str = self._tokenizer.apply_chat_template(turns, tokenize=False)
+        try:
+            text: str = self._tokenizer.apply_chat_template(conversation, tokenize=False)
+        except TemplateError as error:
+            reason = f"its chat template refuses the conversation: {first_line(error)}"
+            raise RewardError(f"prompt {prompt.prompt_id!r} cannot be scored: {reason}") from error
         bos = self._tokenizer.bos_token
-        if bos and text.startswith(bos):
-            text = text[len(bos) :]  # the tokenizer puts its own in front
-        tokens: list[int] = self._tokenizer(text).input_ids
-        return tokens[-self._limit :]
+        # a template that writes the first token itself is not given a second one
+        own_start = bool(bos) and text.startswith(bos)
+        tokens: list[int] = self._tokenizer(text, add_special_tokens=not own_start).input_ids
+        over = len(tokens) - self._limit
+        return tokens[:1] + tokens[1 + over :] if over > 0 else tokens
 
 
 def _load(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
     use_all_cores()
+    if name.startswith((".", "/", "~")):
+        name = str(Path(name).expanduser())
+        if not Path(name).is_dir():
+            raise ConfigError(f"reward.model: {name!r}: no such folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModelForSequenceClassification.from_pretrained(name, dtype=dtype)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"reward.model: {name!r} cannot be loaded: {reason}") from error
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            name, dtype=dtype, output_loading_info=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        message = f"reward.model: {name!r} cannot be loaded: {first_line(error)}"
+        raise ConfigError(message) from error
     if model.config.num_labels != 1:
         labels = model.config.num_labels
         raise ConfigError(f"reward.model: {name!r} has {labels} labels; a reward model has one")
+    if found["missing_keys"]:
+        missing = min(found["missing_keys"])
+        raise ConfigError(f"reward.model: {name!r} has no weights for {missing!r}")
     if not tokenizer.chat_template:
         raise ConfigError(f"reward.model: {name!r} has no chat template in its tokenizer")
     return tokenizer, model.to(device).eval()

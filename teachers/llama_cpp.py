@@ -27,7 +27,7 @@ from arbitrage.errors import (
     TeacherUnavailable,
 )
 from arbitrage.types import Completion, Message
-from teachers.gguf import read_metadata
+from teachers.gguf import Metadata, read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,24 +53,39 @@ async def open_teachers(configs: Sequence[config.LlamaCppTeacher]) -> list[Llama
             slots = max(arm.max_concurrency for arm in arms)
             with _KeptSignalHandlers():
                 engines[settings] = await asyncio.to_thread(_Engine.load, settings, slots)
+        return [LlamaCppTeacher(arm, engines[_Settings.of(arm)]) for arm in configs]
     except BaseException:
         for engine in engines.values():
             await engine.close()
         raise
-    return [LlamaCppTeacher(arm, engines[_Settings.of(arm)]) for arm in configs]
 
 
 class LlamaCppTeacher:
-    """An arm of a loaded GGUF model: its engine, and one way to draw tokens."""
+    """An arm of a loaded GGUF model: how it is asked, and how it draws its tokens."""
 
     def __init__(self, settings: config.LlamaCppTeacher, engine: _Engine) -> None:
+        """Takes an arm of an engine.
+
+        Raises:
+            ConfigError: nobody says how a question is put to this model.
+        """
         self.name = settings.name
         self._engine = engine
-        self._sampling = _sampling_fields(settings.sampling)
+        self._template = _template(settings, engine.metadata)
+        self._fields = _sampling_fields(settings.sampling)
+        if self._template:
+            # a base model goes on with the next question: that is where its answer ends
+            marks = (mark.strip() for mark in self._template.split(_PROMPT))
+            turns = [f"\n{mark}" for mark in marks if mark]
+            self._fields["stop"] = [*self._fields.get("stop", ()), *turns]
 
     async def complete(self, messages: Sequence[Message]) -> Completion:
         """Answers on a free slot; waiting for one can be cancelled, too."""
-        return await self._engine.complete(messages, self._sampling)
+        if self._template:
+            text = _render(messages, self._template)
+            return await self._engine.complete({**self._fields, "prompt": text})
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        return await self._engine.complete({**self._fields, "messages": turns})
 
     async def close(self) -> None:
         """Frees the model; the arms that share it need it no more."""
@@ -84,20 +99,19 @@ class _Settings:
     model: str
     sha256: str | None
     context_length: int | None
-    prompt_template: str | None
     threads: int | None
 
     @classmethod
     def of(cls, arm: config.LlamaCppTeacher) -> _Settings:
-        return cls(arm.model, arm.sha256, arm.context_length, arm.prompt_template, arm.threads)
+        return cls(arm.model, arm.sha256, arm.context_length, arm.threads)
 
 
 class _Engine:
     """One loaded model with its slots. A thread a slot waits on llama.cpp, outside the GIL."""
 
-    def __init__(self, server: Any, slots: int, template: str | None) -> None:
+    def __init__(self, server: Any, slots: int, metadata: Metadata) -> None:
+        self.metadata = metadata
         self._server = server
-        self._template = template
         self._free_slots = asyncio.Semaphore(slots)
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="llama-slot")
         self._closing = threading.Event()
@@ -106,49 +120,31 @@ class _Engine:
     def load(cls, settings: _Settings, slots: int) -> _Engine:
         path = weights.locate(settings.model, settings.sha256)
         metadata = read_metadata(path)
-        packaged = weights.PACKAGED.get(settings.model)
-        template = settings.prompt_template or (packaged.prompt_template if packaged else None)
-        if not metadata.chat_template and not template:
-            raise ConfigError(
-                f"{path}: has no chat template; set prompt_template, such as "
-                f"'Question: {_PROMPT}\\nAnswer:'"
-            )
-        if template and _PROMPT not in template:
-            raise ConfigError(f"prompt_template {template!r} must contain {_PROMPT}")
-        context = settings.context_length or min(
-            metadata.context_length or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT
-        )
+        own = min(metadata.context_length or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
+        context = settings.context_length or own
         server = _start(path, context, slots, settings.threads or os.cpu_count() or 1)
-        return cls(server, slots, template)
+        return cls(server, slots, metadata)
 
-    async def complete(self, messages: Sequence[Message], sampling: dict[str, Any]) -> Completion:
+    async def complete(self, request: dict[str, Any]) -> Completion:
         cancelled = threading.Event()
         async with self._free_slots:
             if self._closing.is_set():
                 raise TeacherUnavailable("the model is closed")
             loop = asyncio.get_running_loop()
             try:
-                return await loop.run_in_executor(
-                    self._threads, self._generate, messages, sampling, cancelled
-                )
+                return await loop.run_in_executor(self._threads, self._answer, request, cancelled)
             finally:
                 cancelled.set()
 
-    def _generate(
-        self, messages: Sequence[Message], sampling: dict[str, Any], cancelled: threading.Event
-    ) -> Completion:
+    def _answer(self, request: dict[str, Any], cancelled: threading.Event) -> Completion:
         answer = _Answer(lambda: cancelled.is_set() or self._closing.is_set())
-        request = {**sampling, "stream": True, "stream_options": {"include_usage": True}}
-        if self._template:
-            head, tail = self._template.split(_PROMPT, 1)
-            # a base model goes on with the next question: that is where its answer ends
-            turns = [f"\n{mark.strip()}" for mark in (head, tail) if mark.strip()]
-            request["stop"] = [*request.get("stop", []), *turns]
-            request["prompt"] = _render(messages, self._template)
-            self._server.handle_completions(request, answer.take)
-        else:
-            request["messages"] = [{"role": m.role, "content": m.content} for m in messages]
+        request = {**request, "stream": True, "stream_options": {"include_usage": True}}
+        if "messages" in request:
             self._server.handle_chat_completions(request, answer.take)
+        else:
+            self._server.handle_completions(request, answer.take)
+        if self._closing.is_set() and not answer.whole:
+            raise TeacherUnavailable("the model is closed")
         return answer.completion()
 
     async def close(self) -> None:
@@ -183,6 +179,10 @@ class _Answer:
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
         self._usage = chunk.get("usage") or self._usage
         return bool(self._stopped())
+
+    @property
+    def whole(self) -> bool:
+        return self._finish_reason is not None
 
     def completion(self) -> Completion:
         if self._error:
@@ -233,10 +233,24 @@ def _start(path: Path, context: int, slots: int, threads: int) -> Any:
         ) from error
 
 
+def _template(settings: config.LlamaCppTeacher, metadata: Metadata) -> str | None:
+    """How a question is put to a base model; None where the file has a chat template."""
+    packaged = weights.PACKAGED.get(settings.model)
+    template = settings.prompt_template or (packaged and packaged.prompt_template)
+    if template and _PROMPT not in template:
+        raise ConfigError(f"{settings.name}: prompt_template must contain {_PROMPT}")
+    if not template and not metadata.chat_template:
+        raise ConfigError(
+            f"{settings.name}: {settings.model} has no chat template; set prompt_template, "
+            f"such as 'Question: {_PROMPT}\\nAnswer:'"
+        )
+    return template or None
+
+
 def _sampling_fields(sampling: config.Sampling) -> dict[str, Any]:
     """The request's fields. A seed of None draws a new one for each call."""
     fields: dict[str, Any] = {"max_tokens": sampling.max_tokens or _DEFAULT_MAX_TOKENS}
-    for name in ("temperature", "top_p", "seed"):
+    for name in ("temperature", "top_p", "frequency_penalty", "seed"):
         if (value := getattr(sampling, name)) is not None:
             fields[name] = value
     if sampling.stop:

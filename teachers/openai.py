@@ -224,7 +224,7 @@ def _sampling_fields(sampling: config.Sampling) -> dict[str, Any]:
     """The settings that are set; what is left out is the provider's choice."""
     fields: dict[str, Any] = {
         name: value
-        for name in ("temperature", "top_p", "max_tokens", "seed")
+        for name in ("temperature", "top_p", "max_tokens", "frequency_penalty", "seed")
         if (value := getattr(sampling, name)) is not None
     }
     if sampling.stop:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from arbitrage.document import encode
 from arbitrage.errors import SinkError
-from arbitrage.journal import Journal, Tally, encode
+from arbitrage.journal import Journal, Tally
 from tests.samples import ids, sample, start
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import pytest
 from arbitrage import config
 from arbitrage.errors import TeacherError
 from arbitrage.types import Message
+from teachers.llama_cpp import open_teachers as open_llama_cpp
 from teachers.openai import OpenAITeacher
 from teachers.scripted import ScriptedTeacher
 from tests import chat_server
@@ -77,8 +78,36 @@ async def openai() -> AsyncIterator[Subject]:
         )
 
 
+@asynccontextmanager
+async def llama_cpp() -> AsyncIterator[Subject]:
+    def settings(context: int, tokens: int, slots: int) -> config.LlamaCppTeacher:
+        return config.LlamaCppTeacher(
+            name="t",
+            kind="llama_cpp",
+            model="smollm2-135m-instruct",
+            sampling=config.Sampling(max_tokens=tokens),
+            context_length=context,
+            max_concurrency=slots,
+        )
+
+    # two contexts, and so two engines: closing one leaves the other
+    teacher, slow = await open_llama_cpp([settings(512, 8, 4), settings(8192, 8000, 1)])
+    slow._fields["ignore_eos"] = True
+    engine = slow._engine
+
+    async def started() -> None:
+        while not engine._free_slots.locked():  # noqa: ASYNC110 - a semaphore has no such event
+            await asyncio.sleep(0)
+
+    async def stopped() -> None:
+        # its only thread has time for this when the answer has been given up
+        await asyncio.get_running_loop().run_in_executor(engine._threads, int)
+
+    yield Subject(teacher, slow, None, started, stopped)
+
+
 Implementation = Callable[[], AbstractAsyncContextManager[Subject]]
-IMPLEMENTATIONS: list[Implementation] = [scripted, openai]
+IMPLEMENTATIONS: list[Implementation] = [scripted, openai, llama_cpp]
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, ids=lambda implementation: implementation.__name__)

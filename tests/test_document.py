@@ -5,7 +5,7 @@ from datetime import UTC
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arbitrage.journal import decode, encode
+from arbitrage.document import decode, encode
 from arbitrage.types import (
     ROLES,
     Candidate,

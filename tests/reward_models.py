@@ -1,0 +1,101 @@
+"""Reward models to test: the packaged one, loaded once, and tiny ones made on the spot."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    Gemma3TextConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+from arbitrage.types import Candidate, Completion
+from reward import embedded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CPU = torch.device("cpu")
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}</s>{% endfor %}"
+)
+_SPECIAL = ["<pad>", "<s>", "</s>"]
+_SHAPE = {
+    "vocab_size": 259,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_DECODER = {"num_key_value_heads": 2, "head_dim": 8}
+CONFIGS: dict[str, Any] = {
+    "llama": lambda **more: LlamaConfig(**_SHAPE, **_DECODER, **more),
+    "qwen3": lambda **more: Qwen3Config(**_SHAPE, **_DECODER, **more),
+    "gemma3": lambda **more: Gemma3TextConfig(**_SHAPE, **_DECODER, sliding_window=16, **more),
+    "bert": lambda **more: BertConfig(**_SHAPE, **more),
+}
+
+
+def answers(*texts: str) -> list[Candidate]:
+    """One candidate a text, of teachers 0, 1, ..."""
+    return [Candidate(str(number), Completion(text)) for number, text in enumerate(texts)]
+
+
+@cache
+def packaged() -> tuple[Any, Any]:
+    """Gemma 3 270M's tokenizer and model, in bfloat16 as they are stored."""
+    return embedded._load(embedded._converted("gemma-3-270m"), CPU, torch.bfloat16)
+
+
+def packaged_reward() -> embedded.EmbeddedReward:
+    """The embedded reward over the weights that this process has loaded already."""
+    return embedded.EmbeddedReward(*packaged(), CPU, max_tokens_per_batch=2048)
+
+
+def make_classifier(
+    folder: Path,
+    architecture: str = "llama",
+    *,
+    template: str | None = TEMPLATE,
+    pad: int | None = 0,
+    labels: int = 1,
+    positions: int = 4096,
+) -> str:
+    """Saves a classifier of two random layers, and a tokenizer that reads bytes.
+
+    The tokenizer puts `<s>` in front, as the template does.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate([*_SPECIAL, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token=None if pad is None else "<pad>",
+    )
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    torch.manual_seed(7)
+    config = CONFIGS[architecture](
+        pad_token_id=pad,
+        num_labels=labels,
+        max_position_embeddings=positions,
+        initializer_range=0.3,  # far from zero, so that a wrong token shows in the reward
+    )
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return str(folder)

@@ -1,0 +1,246 @@
+"""How the service says no: the canonical code, and the `google.rpc` detail that it promises."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+
+from arbitrage import config, errors
+from arbitrage.v1 import arbitrage_pb2 as pb
+from tests import chat_server
+from tests.processes import published
+from tests.service import Client, detail, refused, scripted, serving, settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from aiohttp import web
+    from google.protobuf.message import Message
+
+USER = pb.Message(role="user", content="Was ist das?")
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    async with serving(settings(tmp_path)) as opened:
+        yield opened
+
+
+def request(text: str = "Was ist das?", **fields: Any) -> pb.CompleteRequest:
+    return pb.CompleteRequest(prompt=pb.Prompt(text=text), **fields)
+
+
+def assert_unavailable_for_now(error: grpc.aio.AioRpcError) -> None:
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert detail(error, RetryInfo).retry_delay.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "field"),
+    [
+        (None, "prompt"),
+        (pb.Prompt(), "prompt.text"),
+        (pb.Prompt(text=" \t\n\u3000"), "prompt.text"),
+        (pb.Prompt(text="Was?", messages=[USER]), "prompt.text"),
+        (pb.Prompt(messages=[pb.Message(content="Was?")]), "prompt.messages[0].role"),
+        (pb.Prompt(messages=[pb.Message(role="human", content="?")]), "prompt.messages[0].role"),
+        (pb.Prompt(messages=[USER, pb.Message(role="user")]), "prompt.messages[1].content"),
+        (
+            pb.Prompt(messages=[USER, pb.Message(role="assistant", content="Nichts.")]),
+            "prompt.messages[1].role",
+        ),
+        (pb.Prompt(text="Was?", language="klingonisch"), "prompt.language"),
+    ],
+)
+async def test_a_wrong_prompt_is_told_by_its_field(
+    client: Client, prompt: pb.Prompt | None, field: str
+) -> None:
+    error = await refused(client.arbitrage.Complete(pb.CompleteRequest(prompt=prompt)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    (violation,) = detail(error, BadRequest).field_violations
+    assert violation.field == field
+    assert error.details() == f"{field}: {violation.description}"
+
+
+async def test_a_wrong_language_of_a_policy_is_told_by_its_field(client: Client) -> None:
+    error = await refused(client.arbitrage.GetPolicy(pb.GetPolicyRequest(language="?")))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert detail(error, BadRequest).field_violations[0].field == "language"
+
+
+@pytest.mark.parametrize("letter", ["x", "ö", "語"])
+async def test_a_status_that_quotes_too_much_is_cut_and_arrives(
+    client: Client, letter: str
+) -> None:
+    prompt = pb.Prompt(messages=[pb.Message(role=letter * 100_000, content="Was?")])
+    error = await refused(client.arbitrage.Complete(pb.CompleteRequest(prompt=prompt)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert detail(error, BadRequest).field_violations[0].description.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (pb.RoutingOptions(policy="random"), "policy"),
+        (pb.RoutingOptions(fan_out=1), "fan_out"),
+        (pb.RoutingOptions(teachers=["ada"]), "teachers"),
+        (pb.RoutingOptions(max_cost_usd=0.0), "max_cost_usd"),
+        (pb.RoutingOptions(latency_budget=Duration(seconds=1)), "latency_budget"),
+        (pb.RoutingOptions(learn=False), "learn"),
+    ],
+)
+async def test_an_option_is_refused_by_its_name(
+    client: Client, options: pb.RoutingOptions, name: str
+) -> None:
+    error = await refused(client.arbitrage.Complete(request(options=options)))
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert (error.details() or "").startswith(f"options.{name}: ")
+
+
+async def test_options_that_set_nothing_are_no_options(client: Client) -> None:
+    answer = await client.arbitrage.Complete(request(options=pb.RoutingOptions()))
+    assert answer.sample.winner.teacher == "ada"
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("RecordFeedback", pb.RecordFeedbackRequest()),
+        ("CreateJob", pb.CreateJobRequest()),
+        ("GetJob", pb.GetJobRequest()),
+        ("ListJobs", pb.ListJobsRequest()),
+        ("CancelJob", pb.CancelJobRequest()),
+    ],
+)
+async def test_what_is_not_built_says_so(client: Client, method: str, message: Message) -> None:
+    stub = client.arbitrage if method == "RecordFeedback" else client.jobs
+    error = await refused(getattr(stub, method)(message))
+    assert_not_built(error)
+
+
+@pytest.mark.parametrize("method", ["StreamComplete", "Arbitrate", "WatchJob"])
+async def test_streams_that_are_not_built_say_so(client: Client, method: str) -> None:
+    match method:
+        case "StreamComplete":
+            stream: Any = client.arbitrage.StreamComplete(pb.StreamCompleteRequest())
+        case "Arbitrate":
+            stream = client.arbitrage.Arbitrate(iter([pb.ArbitrateRequest()]))
+        case _:
+            stream = client.jobs.WatchJob(pb.WatchJobRequest())
+    assert_not_built(await refused(anext(aiter(stream))))
+
+
+def assert_not_built(error: grpc.aio.AioRpcError) -> None:
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "this server" in (error.details() or "")
+
+
+async def test_where_nobody_wins_the_sample_is_kept(tmp_path: Path) -> None:
+    teachers = scripted("ada", failure_rate=1.0), scripted("bob", rate_limit_rate=1.0)
+    async with serving(settings(tmp_path, *teachers)) as client:
+        error = await refused(client.arbitrage.Complete(request()))
+        assert client.running.engine.sink.pending == 1
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "ada unavailable; bob rate_limited" in (error.details() or "")
+    info = detail(error, ErrorInfo)
+    assert (info.reason, info.domain) == ("NO_WINNER", "arbitrage.v1")
+    assert published(tmp_path / "out") == []
+    assert len(published(tmp_path / "out", "unanswered")) == 1
+
+
+async def test_no_teacher_for_a_language_is_told_with_a_time_to_try_again(tmp_path: Path) -> None:
+    async with serving(settings(tmp_path, scripted(languages=("fr",)))) as client:
+        error = await refused(client.complete(language="de"))
+        assert_unavailable_for_now(error)
+        assert client.running.engine.sink.pending == 0
+        assert (await client.complete("Pourquoi ?", language="fr-CA")).winner.teacher == "ada"
+
+
+async def test_a_reward_that_cannot_score_is_told_with_a_time_to_try_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def score(*_: object) -> None:
+        raise errors.RewardError("the reward model ran out of memory")
+
+    monkeypatch.setattr("reward.scripted.ScriptedReward.score", score)
+    error = await refused(client.arbitrage.Complete(request()))
+    assert_unavailable_for_now(error)
+    assert error.details() == "the reward model ran out of memory"
+
+
+async def test_a_sink_that_cannot_store_is_told_with_a_time_to_try_again(
+    client: Client,
+) -> None:
+    await client.running.engine.sink.close()
+    error = await refused(client.arbitrage.Complete(request()))
+    assert_unavailable_for_now(error)
+    assert "is closed" in (error.details() or "")
+    learned = await client.arbitrage.GetPolicy(pb.GetPolicyRequest())
+    assert learned.version == 0
+
+
+async def test_prompts_beyond_the_limit_are_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    async def reply(asked: web.Request) -> web.StreamResponse:
+        await free.wait()
+        return await answer(asked)
+
+    free = asyncio.Event()
+    answer = chat_server.sends(chat_server.body("Das ist eine gute Frage."))
+    async with chat_server.serve(reply) as chat:
+        limited = settings(tmp_path, chat.settings(), job=config.Job(max_in_flight=1))
+        async with serving(limited) as client:
+            first = asyncio.create_task(client.complete(language="de"))
+            await chat.busy.wait()
+            error = await refused(client.arbitrage.Complete(request()))
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert detail(error, RetryInfo).retry_delay.seconds > 0
+            free.set()
+            assert (await first).winner.completion == "Das ist eine gute Frage."
+            assert (await client.complete(language="de")).winner.teacher == "t"
+    assert len(chat.bodies) == 2
+
+
+async def test_a_deadline_ends_the_calls_to_teachers(tmp_path: Path) -> None:
+    async with (
+        chat_server.serve(chat_server.hangs) as chat,
+        serving(settings(tmp_path, chat.settings())) as client,
+    ):
+        error = await refused(client.arbitrage.Complete(request(), timeout=1.0))
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await chat.dropped.wait()
+        await client.until("requests_total", 1, method="Complete", code="DEADLINE_EXCEEDED")
+        await client.until("in_flight_prompts", 0)
+
+
+async def test_a_client_that_leaves_ends_the_calls_to_teachers(tmp_path: Path) -> None:
+    async with (
+        chat_server.serve(chat_server.hangs) as chat,
+        serving(settings(tmp_path, chat.settings())) as client,
+    ):
+        call = client.arbitrage.Complete(request())
+        await chat.busy.wait()
+        call.cancel()
+        await chat.dropped.wait()
+        await client.until("requests_total", 1, method="Complete", code="CANCELLED")
+        await client.until("in_flight_prompts", 0)
+
+
+async def test_a_bug_is_told_without_its_traceback_and_logged_with_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def complete(*_: object) -> None:
+        raise ZeroDivisionError("of the adapter's own")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("teachers.scripted.ScriptedTeacher.complete", complete)
+        error = await refused(client.arbitrage.Complete(request()))
+    assert error.code() is grpc.StatusCode.INTERNAL
+    assert error.details() == "internal error; see the server's log"
+    assert "ZeroDivisionError: of the adapter's own" in caplog.text
+    assert (await client.complete()).winner.teacher == "ada"

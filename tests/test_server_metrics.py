@@ -1,0 +1,183 @@
+"""What Prometheus sees of known traffic: every name of the contract, to the exact figure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from arbitrage import config
+from arbitrage.v1 import arbitrage_pb2 as pb
+from tests.service import Client, Figures, figure, refused, scripted, serving, settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+LABELS = {
+    "requests_total": {"method", "code"},
+    "request_seconds_count": {"method"},
+    "in_flight_prompts": set(),
+    "teacher_requests_total": {"teacher", "outcome"},
+    "teacher_seconds_count": {"teacher"},
+    "teacher_tokens_total": {"teacher", "direction"},
+    "teacher_cost_usd_total": {"teacher"},
+    "teacher_available": {"teacher"},
+    "routes_total": {"language", "teacher"},
+    "wins_total": {"language", "teacher"},
+    "reward_count": {"language", "teacher"},
+    "regret_estimate": {"language"},
+    "fan_out_count": {"language"},
+    "gate_rejections_total": {"gate", "language"},
+    "reward_seconds_count": set(),
+    "policy_updates_total": {"policy"},
+    "sink_samples_total": {"format"},
+    "sink_pending_samples": set(),
+}
+TEACHERS = (
+    scripted("ada", 1.0, price_per_million=config.Price(prompt=3.0, completion=15.0)),
+    scripted("bob", -1.0),
+    scripted("dud", failure_rate=1.0),
+)
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    gates = config.Reward(kind="scripted", gates=("wrong_language",))
+    async with serving(settings(tmp_path, *TEACHERS, reward=gates)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def samples(client: Client) -> list[pb.Sample]:
+    """Four prompts that are answered, in three languages, and one whose answers a gate stops."""
+    answered = [
+        await client.complete("Was ist das, und warum?", language="de"),
+        await client.complete("Wer ist das, und wie viele sind es?", language="de"),
+        await client.complete("Pourquoi est-ce que les gens sont ainsi ?", language="fr"),
+        await client.complete("tlhIngan Hol Dajatlh'a'", language="tlh"),
+    ]
+    await refused(client.complete("Was ist das, auf Japanisch?", language="ja"))
+    return answered
+
+
+@pytest.fixture
+async def figures(client: Client, samples: list[pb.Sample]) -> Figures:
+    assert len(samples) == 4
+    await refused(client.complete(""))
+    await refused(client.jobs.GetJob(pb.GetJobRequest()))
+    return await client.metrics()
+
+
+async def test_every_name_has_its_labels(figures: Figures) -> None:
+    exposed = {(name, frozenset(label for label, _ in labels)) for name, labels in figures}
+    wanted = {(f"arbitrage_{name}", frozenset(labels)) for name, labels in LABELS.items()}
+    assert wanted <= exposed
+
+
+async def test_rpcs_are_counted_by_method_and_code(figures: Figures) -> None:
+    ended = {
+        tuple(sorted(dict(labels).values())): value
+        for (name, labels), value in figures.items()
+        if name == "arbitrage_requests_total"
+    }
+    assert ended == {
+        ("Complete", "OK"): 4,
+        ("Complete", "FAILED_PRECONDITION"): 1,
+        ("Complete", "INVALID_ARGUMENT"): 1,
+        ("GetJob", "UNIMPLEMENTED"): 1,
+    }
+    assert figure(figures, "request_seconds_count", method="Complete") == 6
+
+
+async def test_routes_wins_and_rewards_are_counted_by_language_and_teacher(
+    figures: Figures, samples: list[pb.Sample]
+) -> None:
+    asked = Counter({"de": 2, "fr": 1, "other": 1, "ja": 1})
+    for language, prompts in asked.items():
+        for teacher in ("ada", "bob", "dud"):
+            labels = {"language": language, "teacher": teacher}
+            assert figure(figures, "routes_total", **labels) == prompts
+        assert figure(figures, "fan_out_count", language=language) == prompts
+        assert figure(figures, "fan_out_sum", language=language) == 3 * prompts
+        assert figure(figures, "fan_out_bucket", language=language, le="2.0") == 0
+    for language in ("de", "fr"):
+        labels = {"language": language, "teacher": "ada"}
+        assert figure(figures, "wins_total", **labels) == asked[language]
+        assert figure(figures, "reward_count", **labels) == asked[language]
+        rewards = [sample.winner.reward for sample in samples if sample.language == language]
+        for bound in ("0.5", "1.0", "2.0"):
+            below = sum(reward <= float(bound) for reward in rewards)
+            assert figure(figures, "reward_bucket", **labels, le=bound) == below
+    assert figure(figures, "wins_total", language="de", teacher="bob") is None
+    assert figure(figures, "reward_seconds_count") == 4
+
+
+async def test_teachers_are_counted_by_how_they_answer(
+    figures: Figures, samples: list[pb.Sample]
+) -> None:
+    for teacher, outcome in (("ada", "ok"), ("bob", "ok"), ("dud", "unavailable")):
+        assert figure(figures, "teacher_requests_total", teacher=teacher, outcome=outcome) == 5
+        assert figure(figures, "teacher_seconds_count", teacher=teacher) == 5
+        assert figure(figures, "teacher_available", teacher=teacher) == 1
+    tokens = figure(figures, "teacher_tokens_total", teacher="ada", direction="prompt") or 0
+    words = figure(figures, "teacher_tokens_total", teacher="ada", direction="completion") or 0
+    told = [sample.winner for sample in samples]
+    assert tokens > sum(candidate.prompt_tokens for candidate in told)  # the stopped one, too
+    assert words > sum(candidate.completion_tokens for candidate in told)
+    cost = figure(figures, "teacher_cost_usd_total", teacher="ada") or 0.0
+    assert math.isclose(cost, (3.0 * tokens + 15.0 * words) / 1e6)
+    assert figure(figures, "teacher_cost_usd_total", teacher="bob") == 0
+
+
+async def test_tokens_and_cost_are_those_of_the_answers(client: Client) -> None:
+    sample = await client.complete()
+    figures = await client.metrics()
+    tokens = {"prompt": sample.winner.prompt_tokens, "completion": sample.winner.completion_tokens}
+    for direction, count in tokens.items():
+        labels = {"teacher": "ada", "direction": direction}
+        assert figure(figures, "teacher_tokens_total", **labels) == count
+    assert figure(figures, "teacher_cost_usd_total", teacher="ada") == sample.winner.cost_usd
+
+
+async def test_a_gate_is_counted_by_language(figures: Figures) -> None:
+    assert figure(figures, "gate_rejections_total", gate="wrong_language", language="ja") == 2
+    assert figure(figures, "reward_count", language="ja", teacher="ada") is None
+
+
+async def test_a_language_that_no_detector_tells_is_counted_as_other(
+    figures: Figures, samples: list[pb.Sample]
+) -> None:
+    assert samples[-1].language == "tlh"
+    assert figure(figures, "wins_total", language="other", teacher="ada") == 1
+    assert not any("tlh" in dict(labels).values() for _, labels in figures)
+
+
+async def test_regret_is_what_the_arms_asked_fell_short_of_the_best(
+    figures: Figures, samples: list[pb.Sample]
+) -> None:
+    first, second, french, _ = (sample.winner.advantage for sample in samples)
+    german = figure(figures, "regret_estimate", language="de") or 0.0
+    assert math.isclose(german, first + 0.02 * (second - first))
+    assert figure(figures, "regret_estimate", language="fr") == french
+
+
+async def test_the_end_of_the_pipeline_is_counted(figures: Figures) -> None:
+    assert figure(figures, "policy_updates_total", policy="best_of") == 5
+    assert figure(figures, "sink_samples_total", format="parquet") == 5
+    assert figure(figures, "sink_pending_samples") == 5
+    assert figure(figures, "in_flight_prompts") == 0
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
+async def test_both_formats_of_prometheus_are_offered(client: Client, accept: str) -> None:
+    async with (
+        aiohttp.ClientSession(headers={"Accept": accept}) as session,
+        session.get(client.running.metrics_url) as response,
+    ):
+        assert response.status == 200
+        assert response.content_type == accept.partition(";")[0]
+        assert "arbitrage_in_flight_prompts 0.0" in await response.text()
