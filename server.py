@@ -8,7 +8,7 @@ import signal
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import grpc
 from aiohttp import web
@@ -174,7 +174,7 @@ class Guard(grpc.aio.ServerInterceptor):
             yield
         except asyncio.CancelledError:
             # by its own clock a client leaves a moment before the deadline reaches ours
-            left = context.time_remaining()
+            left = cast("float | None", context.time_remaining())
             late = left is not None and left < _CLOSE_SECONDS
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise

@@ -14,7 +14,7 @@ import asyncio
 import gzip
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from reward.language import Detector
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 MIN_MARGIN = 2.0
 ANSWER_TOKENS = 128
-FIGURES = {
+FIGURES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
     "relevance + fluency / 2": lambda raw: raw["relevance"] + raw["fluency"] / 2,
     "relevance": lambda raw: raw["relevance"],
     "likelihood": lambda raw: raw["relevance"] + raw["fluency"],
@@ -97,7 +97,7 @@ async def print_agreement(pairs_a_language: int) -> None:
     from reward.embedded import open_reward  # noqa: PLC0415
 
     reward = await open_reward(config.Reward())
-    tokenizer = reward._tokenizer  # noqa: SLF001 - the same tokens as those that are scored
+    tokenizer: Any = reward._tokenizer  # noqa: SLF001 - the same tokens as those that are scored
     taken: Counter[str] = Counter()
     agreed: Counter[str] = Counter()
     for row in rows("preferences"):
@@ -130,6 +130,9 @@ def main() -> None:
     parser.add_argument("--stopped", metavar="GATE", help="show the answers that it stopped")
     parser.add_argument("--agreement", metavar="N", type=int, help="pairs a language to judge")
     arguments = parser.parse_args()
+    if not DATA.is_dir():
+        print(f"{DATA} is not here: nothing to measure on")
+        return
     if arguments.agreement:
         asyncio.run(print_agreement(arguments.agreement))
     else:

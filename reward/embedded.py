@@ -104,9 +104,7 @@ class EmbeddedReward:
         ]
 
     def _tokens(self, text: str, *, start: bool = True) -> list[int]:
-        tokens: list[int] = self._tokenizer(
-            well_formed(text), add_special_tokens=start
-        ).input_ids
+        tokens: list[int] = self._tokenizer(well_formed(text), add_special_tokens=start).input_ids
         return tokens
 
     def _mean_log_likelihoods(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[float]:

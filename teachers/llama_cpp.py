@@ -16,6 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+# OpenMP's threads spin while they wait. Beside another model on the same cores, that makes an
+# answer of one second take up to thirteen; read when the library is loaded, so it comes first.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import xllamacpp
 
 from arbitrage import config, weights

@@ -27,7 +27,7 @@ TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}</s>{% endfor %}"
 )
 _SPECIAL = ["<pad>", "<s>", "</s>"]
-_SHAPE = {
+_SHAPE: dict[str, Any] = {
     "vocab_size": 259,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -36,7 +36,7 @@ _SHAPE = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-_DECODER = {"num_key_value_heads": 2, "head_dim": 8}
+_DECODER: dict[str, Any] = {"num_key_value_heads": 2, "head_dim": 8}
 CONFIGS: dict[str, Any] = {
     "llama": lambda **more: LlamaConfig(**_SHAPE, **_DECODER, **more),
     "qwen3": lambda **more: Qwen3Config(**_SHAPE, **_DECODER, **more),
@@ -82,12 +82,10 @@ def make_classifier(
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 1)]
     )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token=None if pad is None else "<pad>",
-    )
+    untyped: Any = PreTrainedTokenizerFast
+    fast = untyped(tokenizer_object=tokenizer)
+    fast.bos_token, fast.eos_token = "<s>", "</s>"
+    fast.pad_token = None if pad is None else "<pad>"
     fast.chat_template = template
     fast.save_pretrained(folder)
     torch.manual_seed(7)
@@ -97,5 +95,6 @@ def make_classifier(
         max_position_embeddings=positions,
         initializer_range=0.3,  # far from zero, so that a wrong token shows in the reward
     )
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    untyped = AutoModelForSequenceClassification
+    untyped.from_config(config).save_pretrained(folder)
     return str(folder)

@@ -236,7 +236,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     gguf = tmp_path / "gemma-3-270m.gguf"
     gguf.touch()
     monkeypatch.setenv("DATA_ARBITRAGE_CACHE", str(cache.folder))
-    monkeypatch.setattr(embedded.weights, "locate", lambda _name: gguf)
+    monkeypatch.setattr("arbitrage.weights.locate", lambda _name: gguf)
     monkeypatch.setattr(embedded, "_convert", cache.convert)
     return cache
 
@@ -295,9 +295,8 @@ async def test_damaged_packaged_weights_are_named_on_one_line(
 
 
 @pytest.mark.parametrize("damage", ["no file", "cut weights", "cut tokenizer"])
-async def test_a_damaged_folder_is_named_on_one_line(
-    cache: Cache, tmp_path: Path, damage: str
-) -> None:
+@pytest.mark.usefixtures("cache")
+async def test_a_damaged_folder_is_named_on_one_line(damage: str) -> None:
     folder = embedded._converted("gemma-3-270m")
     if damage != "no file":
         make_classifier(folder)

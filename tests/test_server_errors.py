@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -10,7 +11,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
+import server
 from arbitrage import config, errors
+from arbitrage.metrics import Metrics
 from arbitrage.v1 import arbitrage_pb2 as pb
 from tests import chat_server
 from tests.processes import published
@@ -214,8 +217,29 @@ async def test_a_deadline_ends_the_calls_to_teachers(tmp_path: Path) -> None:
         error = await refused(client.arbitrage.Complete(request(), timeout=1.0))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await chat.dropped.wait()
-        await client.until("requests_total", 1, method="Complete", code="DEADLINE_EXCEEDED")
+        await client.until("request_seconds_count", 1, method="Complete")
         await client.until("in_flight_prompts", 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds_left", "code"),
+    [
+        (None, "CANCELLED"),
+        (9.0, "CANCELLED"),
+        (0.01, "DEADLINE_EXCEEDED"),
+        (0, "DEADLINE_EXCEEDED"),
+    ],
+)
+async def test_a_cancelled_call_is_counted_by_the_time_that_was_left(
+    seconds_left: float | None, code: str
+) -> None:
+    metrics = Metrics(["de"], "parquet")
+    context: Any = SimpleNamespace(time_remaining=lambda: seconds_left)
+    with pytest.raises(asyncio.CancelledError):
+        async with server.Guard(metrics)._answering("Complete", context):
+            raise asyncio.CancelledError
+    labels = {"method": "Complete", "code": code}
+    assert metrics.registry.get_sample_value("arbitrage_requests_total", labels) == 1
 
 
 async def test_a_client_that_leaves_ends_the_calls_to_teachers(tmp_path: Path) -> None:
