@@ -6,6 +6,9 @@ deleted, so a part, which is what gets published as one unit, is a range of
 them. The range is recorded before anything is written under the part's
 number; a part that a crash left unmarked is written again, from the same rows
 under the same number. That is exactly once, wherever the crash fell.
+
+A sample written twice is stored once. One that nobody won does not stand in
+the way of a later try at the same prompt that somebody wins.
 """
 
 from __future__ import annotations
@@ -34,9 +37,10 @@ _Row: TypeAlias = tuple[str, str, str, str | None, float | None, bytes]
 # One script for each schema version: a change appends one, and older files are brought up to it.
 _MIGRATIONS = (
     """
-    CREATE TABLE samples (seq INTEGER PRIMARY KEY, sample_id TEXT NOT NULL UNIQUE,
+    CREATE TABLE samples (seq INTEGER PRIMARY KEY, sample_id TEXT NOT NULL,
         language TEXT NOT NULL, policy TEXT NOT NULL, teacher TEXT, reward REAL,
         document BLOB NOT NULL);
+    CREATE UNIQUE INDEX one_a_prompt ON samples (sample_id, teacher IS NULL);
     CREATE TABLE parts (number INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL,
         bytes INTEGER NOT NULL, published INTEGER NOT NULL DEFAULT 0);
     CREATE TABLE tallies (part INTEGER NOT NULL REFERENCES parts (number), language TEXT NOT NULL,

@@ -126,6 +126,15 @@ async def test_samples_without_a_winner_lie_apart(settings: config.Sink) -> None
     assert stored(settings, "unanswered") == ids([sample(2)])
 
 
+async def test_a_prompt_that_nobody_won_can_be_won_later(settings: config.Sink) -> None:
+    opened = await sink.open(settings)
+    for one in (sample(1, won=False), sample(1, won=False), sample(1), sample(1)):
+        await opened.write(one)
+    await opened.close()
+    assert stored(settings) == ids([sample(1)])
+    assert stored(settings, "unanswered") == ids([sample(1)])
+
+
 async def test_an_unwritable_folder_is_refused_in_one_line(
     settings: config.Sink, tmp_path: Path
 ) -> None:
