@@ -133,13 +133,13 @@ async def _demo(options: argparse.Namespace) -> int:
     _out.print(favourites(policy))
     for reason in progress.failures:
         _out.print(f"no sample: {reason}")
-    print(_HOW_TO_GO_ON.format(folder=folder, samples=progress.samples))
+    print(_HOW_TO_GO_ON.format(folder=folder, samples=progress.samples, bin=_commands()))
     return DONE if progress.samples else FAILED
 
 
 _HOW_TO_GO_ON = """
 {samples} samples are in {folder}/data, one folder a language; {folder}/README.md is their card.
-  python -c "import datasets; print(datasets.load_dataset('{folder}', 'de', split='train')[0])"
+  {bin}/python -c "import datasets as d; print(d.load_dataset('{folder}', 'de')['train'][0])"
 
 With teachers of your own: copy examples/embedded.toml, replace a teacher by yours, such as
   [[teachers]]
@@ -148,7 +148,8 @@ With teachers of your own: copy examples/embedded.toml, replace a teacher by you
   model = "Qwen/Qwen3-8B"
   base_url = "http://127.0.0.1:8000/v1"
   api_key_env = "MY_API_KEY"               # the variable's name, if it needs a key
-and run:  arbitrage serve -c mine.toml     then:  arbitrage complete "Wo liegt Lima?"
+and run:  {bin}/arbitrage serve -c mine.toml
+then:     {bin}/arbitrage complete "Wo liegt Lima?"
 """
 
 
@@ -246,6 +247,11 @@ def _examples() -> Path:
     """The folder of examples: in a wheel beside the core, in a checkout at its root."""
     core = Path(__file__).parent / "arbitrage" / "examples"
     return core if core.is_dir() else Path(__file__).parent / "examples"
+
+
+def _commands() -> Path:
+    """Where this environment's commands lie, from here."""
+    return Path(os.path.relpath(sys.prefix)) / "bin"
 
 
 def _unused(folder: Path) -> Path:
