@@ -134,7 +134,8 @@ async def test_teachers_of_a_wave_are_asked_side_by_side() -> None:
     script = Script({arm: arm for arm in "abcd"}, rewards=dict.fromkeys("abcd", 0.0))
     script.together = asyncio.Barrier(4)
     async with asyncio.timeout(10):
-        await script.engine().arbitrate(PROMPT)
+        sample = await script.engine().arbitrate(PROMPT)
+    assert len(sample.candidates) == 4
 
 
 async def test_waves_follow_one_another_and_are_numbered() -> None:
@@ -217,7 +218,7 @@ async def test_cancelling_a_prompt_cancels_its_calls_and_tells_the_observers() -
 async def test_the_same_prompt_of_the_same_job_is_the_same_sample() -> None:
     script = Script({"a": "A"}, rewards={"a": 0.0})
     engine = script.engine()
-    ids = {(await engine.arbitrate(PROMPT)).sample_id for _ in range(1)}
+    ids = {(await engine.arbitrate(PROMPT)).sample_id}
     again = Script({"a": "other"}, rewards={"a": 5.0})
     assert {(await again.engine().arbitrate(PROMPT)).sample_id} == ids
     other = Prompt.of("Why is the sky blue?", prompt_id="other")
