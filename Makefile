@@ -40,7 +40,7 @@ lint: install
 	@if command -v npx >/dev/null; then $(BUF) lint && $(BUF) format -d --exit-code; \
 	  else echo "buf lint skipped: it needs npx"; fi
 	@$(MAKE) --no-print-directory proto
-	@git diff --exit-code --stat arbitrage/v1 || { echo "make: stubs differ from $(PROTO); commit what 'make proto' wrote" >&2; exit 1; }
+	@test -z "$$(git status --porcelain arbitrage/v1)" || { echo "make: stubs differ from $(PROTO); commit what 'make proto' wrote" >&2; exit 1; }
 
 format: install
 	@$(BIN)/ruff check --fix $(CODE)

@@ -44,18 +44,20 @@ async def open(  # noqa: A001 - read as `assembly.open`
     """
     settings = source if isinstance(source, config.Config) else config.load(source)
     async with AsyncExitStack() as stack:
+        # mistakes first, models after: loading them can take minutes
+        policy = router.build(settings.policy)
+        detector = await asyncio.to_thread(Detector)
+        gates = open_gates(settings.reward.gates, detector)
+        stack.push_async_callback(gates.close)
         pool = await teachers.open_pool(settings.teachers)
         stack.push_async_callback(pool.close)
         samples = await sink.open(settings.sink, teachers=pool.describe())
         stack.push_async_callback(samples.close)
-        detector = await asyncio.to_thread(Detector)
-        gates = open_gates(settings.reward.gates, detector)
-        stack.push_async_callback(gates.close)
         judge = await reward.open_reward(settings.reward, settings.teachers)
         stack.push_async_callback(judge.close)
         yield Engine(
             pool=pool,
-            policy=router.build(settings.policy),
+            policy=policy,
             detector=detector,
             gates=gates,
             reward=judge,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _ADDRESS = config.Service().listen
 _DEMO_IN_FLIGHT = 6
-_out = Console(highlight=False)
+_out = Console(highlight=False, markup=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -174,7 +174,10 @@ async def _send_all(
                 response = await stub.Complete(pb.CompleteRequest(prompt=message))
                 progress.add(response.sample)
             except grpc.aio.AioRpcError as error:
-                progress.fail(f"{prompt['id']}: {error.details()}")
+                # nobody wins only after everyone was asked
+                nobody_won = error.code() is grpc.StatusCode.FAILED_PRECONDITION
+                calls = progress.teachers if nobody_won else 0
+                progress.fail(f"{prompt['id']}: {error.details()}", calls=calls)
 
     async with asyncio.TaskGroup() as group:
         for prompt in prompts:

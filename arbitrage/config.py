@@ -99,7 +99,7 @@ class LlamaCppTeacher(Teacher):
             model's own, at most 4096.
         prompt_template: for a base model without a chat template: a text with
             `{prompt}` in it, which replaces the model's own template.
-        threads: threads for the model; by default the machine's cores.
+        threads: threads for the model; by default the cores that this process may use.
     """
 
     kind: Literal["llama_cpp"]

@@ -32,6 +32,7 @@ class Progress:
     """Who wins in which language while samples come in; plain lines where there is no terminal.
 
     Attributes:
+        teachers: the size of the pool.
         calls: calls made to teachers so far.
         samples: samples with a winner so far.
         failures: why prompts ended without one, in the order of their ending.
@@ -48,7 +49,7 @@ class Progress:
         self.samples = 0
         self.failures: list[str] = []
         self._prompts = prompts
-        self._teachers = teachers
+        self.teachers = teachers
         self._languages: defaultdict[str, _Language] = defaultdict(_Language)
         self._console = console
         self._started = self._last_line = perf_counter()
@@ -76,9 +77,10 @@ class Progress:
         self.samples += 1
         self._say()
 
-    def fail(self, reason: str) -> None:
-        """Counts a prompt that ended without a sample."""
+    def fail(self, reason: str, *, calls: int) -> None:
+        """Counts a prompt that ended without a sample, and the calls that it cost."""
         self.failures.append(reason)
+        self.calls += calls
         self._say()
 
     @property
@@ -95,11 +97,11 @@ class Progress:
     def _summary(self) -> str:
         done = self.samples + len(self.failures)
         seconds = perf_counter() - self._started
-        everyone = self.samples * self._teachers
+        everyone = done * self.teachers
         saved = 1 - self.calls / everyone if everyone else 0.0
         return (
             f"{done}/{self._prompts} prompts in {seconds:.0f} s, {self.calls} calls "
-            f"({saved:.0%} fewer than asking all {self._teachers})"
+            f"({saved:.0%} fewer than asking all {self.teachers})"
         )
 
     def _table(self) -> Table:

@@ -78,7 +78,7 @@ class Engine:
                 answered = await self._fan_out(prompt, wave, emit)
                 candidates += await self._judge(prompt, answered, emit)
             if decision is None:
-                raise NoTeacherAvailable("no teacher may be asked now; try again later")
+                raise NoTeacherAvailable(f"no teacher may be asked in {prompt.language!r} now")
             sample = Sample.of(prompt, decision, candidates, job=self.job, created_at=self.now())
             await self.sink.write(sample)
             self.policy.update(context, sample.candidates)

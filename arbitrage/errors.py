@@ -63,11 +63,14 @@ class NoWinner(ArbitrageError):
 
     Attributes:
         sample: the candidates with their errors and verdicts; already stored.
+        transient: nobody answered at all, for reasons that pass: asking again may help.
     """
 
     def __init__(self, message: str, sample: Sample) -> None:
         super().__init__(message)
         self.sample = sample
+        failures = [candidate.failure for candidate in sample.candidates]
+        self.transient = all(f is not None and f.outcome in _TRANSIENT for f in failures)
 
 
 class NotBuilt(ArbitrageError):
@@ -105,6 +108,11 @@ class TeacherUnavailable(TeacherError):
     """Refused or broken connection, or HTTP 5xx."""
 
     outcome = "unavailable"
+
+
+_TRANSIENT = frozenset(
+    kind.outcome for kind in (TeacherTimeout, TeacherRateLimited, TeacherUnavailable)
+)
 
 
 class TeacherRejected(TeacherError):

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from arbitrage.events import Accepted, Answered, Event, Judged, Left, Routed, Stored
+from arbitrage.language import parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -107,7 +108,10 @@ class Metrics:
         Gauge(f"arbitrage_{name}", text, registry=self.registry).set_function(read)
 
     def _language(self, prompt: Prompt) -> str:
-        return prompt.language if prompt.language in self._languages else OTHER
+        for tag in (prompt.language, parent(prompt.language)):
+            if tag in self._languages:
+                return tag
+        return OTHER
 
     def _answered(self, candidate: Candidate) -> None:
         teacher = candidate.teacher

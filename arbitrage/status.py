@@ -33,6 +33,8 @@ def status_of(error: errors.ArbitrageError) -> status_pb2.Status:
             detail = details_pb.BadRequest(field_violations=[violation])
         case errors.NotBuilt():
             code = grpc.StatusCode.UNIMPLEMENTED
+        case errors.NoWinner() if error.transient:
+            code, detail = grpc.StatusCode.UNAVAILABLE, _retry_info()
         case errors.NoWinner():
             code = grpc.StatusCode.FAILED_PRECONDITION
             detail = details_pb.ErrorInfo(reason="NO_WINNER", domain="arbitrage.v1")

@@ -220,7 +220,8 @@ class Sample:
     """What the sink stores: a prompt, everything that was answered, and the winner.
 
     Attributes:
-        sample_id: pure function of prompt and job, so writing twice is harmless.
+        sample_id: pure function of the prompt and the job, so writing twice is harmless
+            and two prompts under one id stay two.
         winner: highest-reward candidate that passed the gates; None if none did.
         margin: winner's reward minus the runner-up's; None without a runner-up.
     """
@@ -253,7 +254,13 @@ class Sample:
             ((c.score.reward, c) for c in candidates if c.score), key=lambda pair: -pair[0]
         )
         return cls(
-            sample_id=_digest(job, prompt.prompt_id),
+            sample_id=_digest(
+                job,
+                prompt.prompt_id,
+                _content_hash(prompt.messages),
+                prompt.language,
+                prompt.domain or "",
+            ),
             prompt=prompt,
             decision=decision,
             candidates=candidates,

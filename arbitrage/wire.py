@@ -56,17 +56,6 @@ def require_no_options(request: pb.CompleteRequest) -> None:
         raise NotBuilt(f"options.{field.name}: this server routes every prompt as it is configured")
 
 
-def prompt_to(prompt: Prompt) -> pb.Prompt:
-    """A prompt as a client sends it."""
-    return pb.Prompt(
-        id=prompt.prompt_id,
-        messages=[pb.Message(role=m.role, content=m.content) for m in prompt.messages],
-        language=prompt.language,
-        domain=prompt.domain or "",
-        metadata=prompt.metadata,
-    )
-
-
 def sample_to(sample: Sample, *, include_candidates: bool) -> pb.Sample:
     """A sample with a winner, as a response."""
     waves = dict(zip(sample.decision.arms, sample.decision.waves, strict=True))

@@ -35,7 +35,10 @@ async def open_reward(
     try:
         module = import_module(_MODULES[settings.kind])
     except ImportError as error:
-        extra = _EXTRAS.get(settings.kind, settings.kind)
+        extra = _EXTRAS.get(settings.kind)
+        # a module of our own that cannot be imported is a bug, not a missing extra
+        if extra is None or (error.name or "").partition(".")[0] in {"arbitrage", "reward"}:
+            raise
         raise ConfigError(
             f"reward.kind: {settings.kind!r} needs {error.name}; "
             f"run: pip install 'data-arbitrage[{extra}]'"

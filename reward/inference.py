@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from arbitrage.errors import ConfigError, RewardError
+from arbitrage.machine import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -130,4 +130,4 @@ def first_line(error: Exception) -> str:
 
 def use_all_cores() -> None:
     """Lets torch use the cores that this process may run on, not those of the machine."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(usable_cores())

@@ -31,8 +31,8 @@ class Detector:
         >>> Detector().detect("Warum trinken Menschen Wasser?"), Detector().detect("1 + 1 = 2")
         ('de', 'und')
         """
-        prose = " ".join(_NOT_PROSE.sub(" ", text).split())[:_MAX_CHARACTERS]
-        code, confidence = self._identifier.classify(prose)
+        words = _NOT_PROSE.sub(" ", text[: 10 * _MAX_CHARACTERS]).split()
+        code, confidence = self._identifier.classify(" ".join(words)[:_MAX_CHARACTERS])
         return _tag(code) if confidence > _MIN_CONFIDENCE else UNDETERMINED
 
 

@@ -32,13 +32,11 @@ class Metadata:
     Attributes:
         context_length: tokens the model was trained on.
         chat_template: its Jinja template; None for a base model.
-        license: as the file names it.
     """
 
     architecture: str
     context_length: int | None
     chat_template: str | None
-    license: str | None
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -57,12 +55,10 @@ def read_metadata(path: Path) -> Metadata:
     architecture = str(values.get("general.architecture", ""))
     context_length = values.get(f"{architecture}.context_length")
     template = values.get("tokenizer.chat_template")
-    terms = values.get("general.license")
     return Metadata(
         architecture=architecture,
         context_length=int(context_length) if isinstance(context_length, int) else None,
         chat_template=str(template) if template else None,
-        license=str(terms) if terms else None,
     )
 
 

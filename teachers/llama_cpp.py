@@ -30,6 +30,7 @@ from arbitrage.errors import (
     TeacherRejected,
     TeacherUnavailable,
 )
+from arbitrage.machine import usable_cores
 from arbitrage.types import Completion, Message
 from teachers.gguf import Metadata, read_metadata
 
@@ -54,7 +55,8 @@ async def open_teachers(configs: Sequence[config.LlamaCppTeacher]) -> list[Llama
     engines: dict[_Settings, _Engine] = {}
     try:
         for settings, arms in arms_of.items():
-            slots = max(arm.max_concurrency for arm in arms)
+            # each arm's own limit is the pool's to hold: here, nobody queues a second time
+            slots = sum(arm.max_concurrency for arm in arms)
             with _KeptSignalHandlers():
                 engines[settings] = await asyncio.to_thread(_Engine.load, settings, slots)
         return [LlamaCppTeacher(arm, engines[_Settings.of(arm)]) for arm in configs]
@@ -126,7 +128,7 @@ class _Engine:
         metadata = read_metadata(path)
         own = min(metadata.context_length or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
         context = settings.context_length or own
-        server = _start(path, context, slots, settings.threads or os.cpu_count() or 1)
+        server = _start(path, context, slots, settings.threads or usable_cores())
         return cls(server, slots, metadata)
 
     async def complete(self, request: dict[str, Any]) -> Completion:

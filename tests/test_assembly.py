@@ -70,14 +70,14 @@ async def test_observers_hear_everything_in_order(tmp_path: Path) -> None:
 async def test_parts_are_closed_in_reverse_order(tmp_path: Path, closed: list[str]) -> None:
     async with assembly.open(settings(tmp_path)):
         assert closed == []
-    assert closed == ["reward", "gates", "sink", "pool"]
+    assert closed == ["reward", "sink", "pool", "gates"]
 
 
 async def test_parts_are_closed_when_the_body_fails(tmp_path: Path, closed: list[str]) -> None:
     with pytest.raises(ZeroDivisionError):
         async with assembly.open(settings(tmp_path)):
             raise ZeroDivisionError
-    assert closed == ["reward", "gates", "sink", "pool"]
+    assert closed == ["reward", "sink", "pool", "gates"]
 
 
 async def test_parts_are_closed_when_one_does_not_close(tmp_path: Path, closed: list[str]) -> None:
@@ -87,7 +87,7 @@ async def test_parts_are_closed_when_one_does_not_close(tmp_path: Path, closed: 
     (tmp_path / "out" / "data").write_text("in the way")
     with pytest.raises(SinkError, match="the journal kept every sample"):
         await stack.aclose()
-    assert closed == ["reward", "gates", "sink", "pool"]
+    assert closed == ["reward", "sink", "pool", "gates"]
 
 
 @pytest.mark.parametrize(
@@ -96,17 +96,17 @@ async def test_parts_are_closed_when_one_does_not_close(tmp_path: Path, closed: 
         (
             {"reward": config.Reward(kind="scripted", gates=("none",))},
             "reward.gates",
-            ["sink", "pool"],
+            [],
         ),
         (
             {"teachers": (scripted(), scripted("bob", quality=1.0, drift_quality={"?": 1.0}))},
             "drift_quality",
-            ["gates", "sink", "pool"],
+            ["sink", "pool", "gates"],
         ),
         (
             {"policy": config.Policy(kind="fixed")},
             "policy",
-            ["reward", "gates", "sink", "pool"],
+            [],
         ),
     ],
     ids=["gates", "reward", "policy"],
@@ -129,4 +129,4 @@ async def test_the_pool_is_closed_when_the_sink_cannot_be_opened(
     with pytest.raises(SinkError, match="choose another output folder"):
         async with assembly.open(settings(tmp_path)):
             pass
-    assert closed == ["pool"]
+    assert closed == ["pool", "gates"]

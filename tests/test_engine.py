@@ -215,11 +215,18 @@ async def test_cancelling_a_prompt_cancels_its_calls_and_tells_the_observers() -
     assert isinstance(script.events[-1], Left)
 
 
-async def test_the_same_prompt_of_the_same_job_is_the_same_sample() -> None:
-    script = Script({"a": "A"}, rewards={"a": 0.0})
-    engine = script.engine()
-    ids = {(await engine.arbitrate(PROMPT)).sample_id}
-    again = Script({"a": "other"}, rewards={"a": 5.0})
-    assert {(await again.engine().arbitrate(PROMPT)).sample_id} == ids
-    other = Prompt.of("Why is the sky blue?", prompt_id="other")
-    assert (await Script({"a": "A"}, {"a": 0.0}).engine().arbitrate(other)).sample_id not in ids
+async def sample_id(prompt: Prompt, answer: str = "A") -> str:
+    script = Script({"a": answer}, rewards={"a": 0.0})
+    return (await script.engine().arbitrate(prompt)).sample_id
+
+
+async def test_a_sample_is_named_by_its_prompt_and_its_job_alone() -> None:
+    assert await sample_id(PROMPT) == await sample_id(PROMPT, answer="another")
+    others = [
+        Prompt.of("Why is the sky blue?", language="en", prompt_id="other"),
+        Prompt.of("Why is the sea blue?", language="en", prompt_id=PROMPT.prompt_id),
+        Prompt.of("Why is the sky blue?", language="fr"),
+        Prompt.of("Why is the sky blue?", language="en", domain="science"),
+    ]
+    names = {await sample_id(prompt) for prompt in (PROMPT, *others)}
+    assert len(names) == 1 + len(others)

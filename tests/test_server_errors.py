@@ -144,13 +144,28 @@ def assert_not_built(error: grpc.aio.AioRpcError) -> None:
     assert "this server" in (error.details() or "")
 
 
-async def test_where_nobody_wins_the_sample_is_kept(tmp_path: Path) -> None:
+async def test_where_nobody_answers_for_the_moment_it_says_when_to_try_again(
+    tmp_path: Path,
+) -> None:
     teachers = scripted("ada", failure_rate=1.0), scripted("bob", rate_limit_rate=1.0)
     async with serving(settings(tmp_path, *teachers)) as client:
         error = await refused(client.arbitrage.Complete(request()))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "ada unavailable; bob rate_limited" in (error.details() or "")
+    assert detail(error, RetryInfo).retry_delay.seconds > 0
+    assert len(published(tmp_path / "out", "unanswered")) == 1
+
+
+async def test_where_nobody_wins_the_sample_is_kept(tmp_path: Path) -> None:
+    async with (
+        chat_server.serve(chat_server.sends("no such model", status=404)) as chat,
+        serving(settings(tmp_path, scripted("ada", failure_rate=1.0), chat.settings())) as client,
+    ):
+        error = await refused(client.arbitrage.Complete(request()))
         assert client.running.engine.sink.pending == 1
     assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert "ada unavailable; bob rate_limited" in (error.details() or "")
+    assert "ada unavailable; " in (error.details() or "")
+    assert "rejected" in (error.details() or "")
     info = detail(error, ErrorInfo)
     assert (info.reason, info.domain) == ("NO_WINNER", "arbitrage.v1")
     assert published(tmp_path / "out") == []

@@ -13,6 +13,8 @@ from tests.samples import ids, sample, start
 if TYPE_CHECKING:
     from pathlib import Path
 
+LANGUAGES = ("de", "fr", "ko")
+
 KILL = """
 import asyncio, os, pathlib, signal, sys
 import sink
@@ -21,6 +23,7 @@ from arbitrage.journal import Journal
 from sink.layout import Layout
 from sink.parquet import Parquet
 from tests.samples import sample
+from tests.test_sink_crash import LANGUAGES
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -47,8 +50,7 @@ match sys.argv[2]:
 async def main():
     opened = await sink.open(config.Sink(path=pathlib.Path(sys.argv[1])))
     for number in range(9):
-        language = ("de", "fr", "ko")[number % 3]
-        await opened.write(sample(number, language=language))
+        await opened.write(sample(number, language=LANGUAGES[number % 3]))
     await opened.close()
 
 asyncio.run(main())
@@ -79,7 +81,8 @@ async def test_a_kill_while_publishing_leaves_every_sample_once(
     found = [
         name for part in parts for name in pq.ParquetFile(part).read()["sample_id"].to_pylist()
     ]
-    assert sorted(found) == ids([sample(number) for number in (*range(9), 100)])
+    written = [sample(number, language=LANGUAGES[number % 3]) for number in range(9)]
+    assert sorted(found) == ids([*written, sample(100)])
     files = [str(part.relative_to(out / "data")) for part in parts]
     assert files == [
         "de/part-00001.parquet",

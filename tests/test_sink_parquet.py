@@ -208,9 +208,11 @@ def test_load_dataset_takes_the_folder_as_it_is(dataset: Path, tmp_path: Path) -
     )
     told = json.loads(loaded.stdout)
     assert set(told["ids"]) == {"all", *TEXTS}
-    assert told["ids"]["no"] == ids([sample(4)])
-    assert told["ids"]["ar"] == ids([sample(0), sample(51)])
-    assert told["ids"]["all"] == ids([sample(number) for number in (*range(len(TEXTS)), 51)])
+    answers = {tag: sample(number, language=tag) for number, tag in enumerate(TEXTS)}
+    later = sample(51, language="ar")
+    assert told["ids"]["no"] == ids([answers["no"]])
+    assert told["ids"]["ar"] == ids([answers["ar"], later])
+    assert told["ids"]["all"] == ids([*answers.values(), later])
     assert told["default"] == len(TEXTS) + 1
     assert told["japanese"] == TEXTS["ja"]
     assert told["candidate"]["scores"][0] == {"name": "embedded", "value": 1.25}

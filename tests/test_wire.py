@@ -100,9 +100,16 @@ def shown(text: str) -> str:
 
 
 @given(prompts)
-def test_a_prompt_comes_back_as_it_was_sent(prompt: Prompt) -> None:
-    request = pb.CompleteRequest(prompt=wire.prompt_to(prompt))
-    assert wire.prompt_from(pb.CompleteRequest.FromString(request.SerializeToString())) == prompt
+def test_a_prompt_arrives_as_it_was_sent(prompt: Prompt) -> None:
+    sent = pb.Prompt(
+        id=prompt.prompt_id,
+        messages=[pb.Message(role=m.role, content=m.content) for m in prompt.messages],
+        language=prompt.language,
+        domain=prompt.domain or "",
+        metadata=prompt.metadata,
+    )
+    received = pb.CompleteRequest.FromString(pb.CompleteRequest(prompt=sent).SerializeToString())
+    assert wire.prompt_from(received) == prompt
 
 
 @given(contents)

@@ -825,8 +825,8 @@ class Sample(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     sample_id: _builtins.str
-    """The sample's id: a pure function of the prompt's id and the job; all calls outside of jobs
-    count as one job. RecordFeedback refers to it.
+    """The sample's id: a pure function of the prompt (its id, messages, language and domain) and the
+    job; all calls outside of jobs count as one job. RecordFeedback refers to it.
     """
     prompt_id: _builtins.str
     """The prompt's id, as sent or as derived from its content."""

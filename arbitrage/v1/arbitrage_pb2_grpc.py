@@ -79,10 +79,11 @@ class ArbitrageServiceServicer:
 
         INVALID_ARGUMENT: the prompt or an option is wrong; each field's comment says when.
         RESOURCE_EXHAUSTED: too many prompts are in flight.
-        UNAVAILABLE: no allowed teacher can be called now; or the answers could not be scored, or the
-        sample not stored.
-        FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each failed or
-        was stopped by a gate. What they answered was paid for and is stored; asking again pays again.
+        UNAVAILABLE: no allowed teacher can be called now, or all of them were asked in vain (timeouts,
+        rate limits, outages); or the answers could not be scored, or the sample not stored.
+        FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was
+        stopped by a gate or failed, not all of them for the moment only. What they answered was paid
+        for and is stored; asking again pays again.
         DEADLINE_EXCEEDED: the client's deadline passed first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -61,10 +61,11 @@ class ArbitrageServiceStub:
 
     INVALID_ARGUMENT: the prompt or an option is wrong; each field's comment says when.
     RESOURCE_EXHAUSTED: too many prompts are in flight.
-    UNAVAILABLE: no allowed teacher can be called now; or the answers could not be scored, or the
-    sample not stored.
-    FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each failed or
-    was stopped by a gate. What they answered was paid for and is stored; asking again pays again.
+    UNAVAILABLE: no allowed teacher can be called now, or all of them were asked in vain (timeouts,
+    rate limits, outages); or the answers could not be scored, or the sample not stored.
+    FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was
+    stopped by a gate or failed, not all of them for the moment only. What they answered was paid
+    for and is stored; asking again pays again.
     DEADLINE_EXCEEDED: the client's deadline passed first.
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_arbitrage_pb2.StreamCompleteRequest, _arbitrage_pb2.StreamCompleteResponse]
@@ -119,10 +120,11 @@ class ArbitrageServiceAsyncStub(ArbitrageServiceStub):
 
     INVALID_ARGUMENT: the prompt or an option is wrong; each field's comment says when.
     RESOURCE_EXHAUSTED: too many prompts are in flight.
-    UNAVAILABLE: no allowed teacher can be called now; or the answers could not be scored, or the
-    sample not stored.
-    FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each failed or
-    was stopped by a gate. What they answered was paid for and is stored; asking again pays again.
+    UNAVAILABLE: no allowed teacher can be called now, or all of them were asked in vain (timeouts,
+    rate limits, outages); or the answers could not be scored, or the sample not stored.
+    FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was
+    stopped by a gate or failed, not all of them for the moment only. What they answered was paid
+    for and is stored; asking again pays again.
     DEADLINE_EXCEEDED: the client's deadline passed first.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_arbitrage_pb2.StreamCompleteRequest, _arbitrage_pb2.StreamCompleteResponse]  # type: ignore[assignment]
@@ -180,10 +182,11 @@ class ArbitrageServiceServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT: the prompt or an option is wrong; each field's comment says when.
         RESOURCE_EXHAUSTED: too many prompts are in flight.
-        UNAVAILABLE: no allowed teacher can be called now; or the answers could not be scored, or the
-        sample not stored.
-        FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each failed or
-        was stopped by a gate. What they answered was paid for and is stored; asking again pays again.
+        UNAVAILABLE: no allowed teacher can be called now, or all of them were asked in vain (timeouts,
+        rate limits, outages); or the answers could not be scored, or the sample not stored.
+        FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was
+        stopped by a gate or failed, not all of them for the moment only. What they answered was paid
+        for and is stored; asking again pays again.
         DEADLINE_EXCEEDED: the client's deadline passed first.
         """
 
