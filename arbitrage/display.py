@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from statistics import fmean
 from time import perf_counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from rich.live import Live
 from rich.table import Table
@@ -83,11 +83,6 @@ class Progress:
         self.calls += calls
         self._say()
 
-    @property
-    def winners(self) -> Counter[str]:
-        """Samples won, by teacher."""
-        return sum((row.wins for row in self._languages.values()), Counter())
-
     def _say(self) -> None:
         now = perf_counter()
         if not self._console.is_terminal and now - self._last_line > _PLAIN_LINE_SECONDS:
@@ -105,9 +100,9 @@ class Progress:
         )
 
     def _table(self) -> Table:
-        table = Table(title=self._summary(), title_justify="left", title_style="bold")
-        for name in ("language", "samples", "wins", "mean reward", "calls a prompt"):
-            table.add_column(name, justify="left" if name in _NAMES else "right")
+        table = _table_of(
+            self._summary(), "language", "samples", "wins", "mean reward", "calls a prompt"
+        )
         for language, row in sorted(self._languages.items()):
             table.add_row(
                 language,
@@ -121,13 +116,9 @@ class Progress:
 
 def favourites(policy: pb.GetPolicyResponse) -> Table:
     """What a policy learned, a line a language: whom it likes best, and by how much."""
-    table = Table(
-        title=f"what policy {policy.policy!r} learned from {policy.version} prompts",
-        title_justify="left",
-        title_style="bold",
-    )
-    for name in ("language", "favourite", "expected reward", "asked", "runner-up", "behind by"):
-        table.add_column(name, justify="left" if name in _NAMES else "right", no_wrap=True)
+    title = f"what policy {policy.policy!r} learned from {policy.version} prompts"
+    columns = ("language", "favourite", "expected reward", "asked", "runner-up", "behind by")
+    table = _table_of(title, *columns)
     for language in policy.languages:
         best, *others = _ranked(language)
         table.add_row(
@@ -143,13 +134,9 @@ def favourites(policy: pb.GetPolicyResponse) -> Table:
 
 def learned(policy: pb.GetPolicyResponse) -> Table:
     """All that a policy believes: a line for each language and arm, the best arm first."""
-    table = Table(
-        title=f"policy {policy.policy!r}, {policy.version} prompts learned from",
-        title_justify="left",
-        title_style="bold",
-    )
-    for name in ("language", "arm", "expected reward", "asked", "scored", "stopped by gates"):
-        table.add_column(name, justify="left" if name in _NAMES else "right", no_wrap=True)
+    title = f"policy {policy.policy!r}, {policy.version} prompts learned from"
+    columns = ("language", "arm", "expected reward", "asked", "scored", "stopped by gates")
+    table = _table_of(title, *columns)
     for language in policy.languages:
         for arm in _ranked(language):
             table.add_row(
@@ -161,6 +148,14 @@ def learned(policy: pb.GetPolicyResponse) -> Table:
                 str(arm.rejected_count),
             )
         table.add_section()
+    return table
+
+
+def _table_of(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in columns:
+        justify: Literal["left", "right"] = "left" if name in _NAMES else "right"
+        table.add_column(name, justify=justify, no_wrap=name != "wins")
     return table
 
 

@@ -83,8 +83,9 @@ class EmbeddedReward:
         return await self._thread.run(lambda: self._score(prompt, answers))
 
     async def close(self) -> None:
-        """Frees the model."""
+        """Frees the model; a call that comes later fails."""
         await self._thread.close()
+        self._model = None
 
     def _score(self, prompt: Prompt, answers: Sequence[str]) -> list[Score]:
         question = "\n\n".join(m.content for m in prompt.messages)

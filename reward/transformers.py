@@ -80,8 +80,9 @@ class TransformersReward:
         return [Score(reward=reward, raw={"transformers": reward}) for reward in rewards]
 
     async def close(self) -> None:
-        """Frees the model."""
+        """Frees the model; a call that comes later fails."""
         await self._thread.close()
+        self._model = None
 
     def _rewards(self, prompt: Prompt, answers: Sequence[str]) -> list[float]:
         rows = [self._tokens(prompt, answer) for answer in answers]

@@ -264,7 +264,7 @@ async def test_a_client_that_leaves_ends_the_calls_to_teachers(tmp_path: Path) -
     ):
         call = client.arbitrage.Complete(request())
         await chat.busy.wait()
-        call.cancel()
+        assert call.cancel()
         await chat.dropped.wait()
         await client.until("requests_total", 1, method="Complete", code="CANCELLED")
         await client.until("in_flight_prompts", 0)
