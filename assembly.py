@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from dataclasses import fields, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, cast
 
 import reward
 import router
 import sink
 import teachers
-from arbitrage import config
+from arbitrage import config, errors
 from arbitrage.engine import Engine
 from reward.gates import open_gates
 from reward.language import Detector
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+    from arbitrage.events import Event
     from arbitrage.ports import Observer
 
 
@@ -49,10 +52,18 @@ async def open(  # noqa: A001 - read as `assembly.open`
         detector = await asyncio.to_thread(Detector)
         gates = open_gates(settings.reward.gates, detector)
         stack.push_async_callback(gates.close)
-        pool = await teachers.open_pool(settings.teachers)
+        budget = teachers.Budget(settings.policy.budget_usd)
+        pool = await teachers.open_pool(
+            settings.teachers,
+            budget=budget,
+            only_trainable=settings.sink.only_trainable,
+            hear=_broadcast(observers),
+        )
         stack.push_async_callback(pool.close)
-        samples = await sink.open(settings.sink, teachers=pool.describe())
+        samples = await sink.open(settings.sink, teachers=pool.describe)
         stack.push_async_callback(samples.close)
+        # a run that goes on goes on spending
+        budget.spent += Decimal(str(samples.cost_usd))
         judge = await reward.open_reward(settings.reward, settings.teachers)
         stack.push_async_callback(judge.close)
         yield Engine(
@@ -63,4 +74,42 @@ async def open(  # noqa: A001 - read as `assembly.open`
             reward=judge,
             sink=samples,
             observers=observers,
+            deadline_seconds=settings.job.deadline_seconds,
         )
+
+
+async def reload(engine: Engine, before: config.Config, after: config.Config) -> str:
+    """Changes the teachers and the budget of an engine that runs; no prompt is dropped.
+
+    Args:
+        engine: as `open` has made it.
+        before: the configuration it has.
+        after: the one it is to have.
+
+    Returns:
+        One line that tells what has changed.
+
+    Raises:
+        ConfigError: a new teacher cannot be opened, or something has changed that
+            cannot be while it runs; the engine is as it was.
+    """
+    policy = replace(after.policy, budget_usd=before.policy.budget_usd)
+    fixed = replace(after, teachers=before.teachers, policy=policy)
+    for section in fields(config.Config):
+        if getattr(fixed, section.name) != getattr(before, section.name):
+            raise errors.ConfigError(
+                f"{section.name}: has changed, which needs a restart; only teachers and "
+                "policy.budget_usd can change while the service runs"
+            )
+    pool = cast("teachers.Pool", engine.pool)
+    changes = await teachers.change_pool(pool, after.teachers)
+    pool.budget.allow(after.policy.budget_usd)
+    return str(changes)
+
+
+def _broadcast(observers: Sequence[Observer]) -> Callable[[Event], None]:
+    def hear(event: Event) -> None:
+        for observer in observers:
+            observer.observe(event)
+
+    return hear

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -55,7 +56,7 @@ async def _serve(options: argparse.Namespace) -> int:
         print(f"serving on {running.address}, metrics at {running.metrics_url}", flush=True)
 
     settings = config.load(options.config)
-    stopped_by = await server.serve(settings, ready)
+    stopped_by = await server.serve(settings, ready, lambda: config.load(options.config))
     print(f"stopped; samples are in {settings.sink.path}", flush=True)
     return INTERRUPTED if stopped_by == signal.SIGINT else DONE
 
@@ -88,13 +89,13 @@ async def _teachers(options: argparse.Namespace) -> int:
     try:
         prompt = Prompt.of("What is the capital of France?", language="en")
         arms = [teacher.name for teacher in settings.teachers]
-        candidates = await asyncio.gather(*(pool.ask(arm, prompt) for arm in arms))
+        answers = await asyncio.gather(*(pool.ask(arm, prompt) for arm in arms))
     finally:
         await pool.close()
-    for c in candidates:
+    for c in itertools.chain(*answers):
         result = f"ok {c.completion.text[:60]!r}" if c.completion else "FAILED"
         print(f"{c.teacher}\t{c.latency_seconds:.2f} s\t{result}")
-    failures = [f"{c.teacher}: {c.failure.message}" for c in candidates if c.failure]
+    failures = [f"{c.teacher}: {c.failure.message}" for c, *_ in answers if c.failure]
     if failures:
         raise errors.ArbitrageError("; ".join(failures))
     return DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from reward.language import languages
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    import teachers
     from arbitrage.engine import Engine
 
 _log = logging.getLogger(__name__)
@@ -225,6 +227,12 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
             await server.stop(None)
             raise
         metrics.watch_pool(engine.pool)
+        pool = cast("teachers.Pool", engine.pool)
+        metrics.watch(
+            "budget_remaining_usd",
+            "What may still be spent on teachers; NaN without a budget",
+            lambda: math.nan if (left := pool.budget.remaining_usd) is None else left,
+        )
         metrics.watch(
             "sink_pending_samples", "Durable samples not yet published", lambda: engine.sink.pending
         )
@@ -244,21 +252,50 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
         yield Running(engine, address, metrics_url)
 
 
-async def serve(settings: config.Config, ready: Callable[[Running], None]) -> signal.Signals:
-    """Runs the service until SIGINT or SIGTERM; returns which.
+async def serve(
+    settings: config.Config,
+    ready: Callable[[Running], None],
+    read_again: Callable[[], config.Config],
+) -> signal.Signals:
+    """Runs the service until SIGINT or SIGTERM; returns which. SIGHUP reloads its teachers.
 
     Args:
+        settings: the configuration.
         ready: called once, when the service answers.
+        read_again: gives the configuration as it is now.
     """
     async with running(settings) as server:
-        stopped: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        stopped: asyncio.Future[signal.Signals] = loop.create_future()
+        turn = asyncio.Lock()
+        reloads: set[asyncio.Task[None]] = set()
+
+        async def reload() -> None:
+            nonlocal settings
+            async with turn:
+                try:
+                    after = read_again()
+                    told = await assembly.reload(server.engine, settings, after)
+                except errors.ArbitrageError as error:
+                    _log.error("not reloaded: %s", error)
+                except Exception:
+                    _log.exception("not reloaded")
+                else:
+                    settings = after
+                    _log.warning("reloaded: %s", told)
+
+        def hang_up() -> None:
+            task = loop.create_task(reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
 
         def stop(number: signal.Signals) -> None:
             if not stopped.done():
                 stopped.set_result(number)
 
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+            loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
         ready(server)
         return await stopped
 

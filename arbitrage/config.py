@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import ConfigDict, Discriminator, TypeAdapter, ValidationError
 
 from arbitrage.errors import ConfigError, InvalidPrompt
@@ -39,7 +39,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a teacher draws its tokens; what is None is left to the provider."""
+    """How a teacher draws its tokens; what is None is left to the provider.
+
+    Attributes:
+        n: answers drawn in one call; each becomes a candidate of its own.
+        json_schema: the JSON schema that an answer has to follow.
+    """
 
     temperature: Annotated[float, Ge(0.0)] | None = None
     top_p: Share | None = None
@@ -47,6 +52,8 @@ class Sampling:
     frequency_penalty: Annotated[float, Ge(-2.0), Le(2.0)] | None = None
     seed: int | None = None
     stop: tuple[Text, ...] = ()
+    n: Annotated[int, Ge(1), Le(128)] = 1
+    json_schema: Mapping[str, Any] | None = None
     __pydantic_config__: ClassVar = _STRICT
 
 
@@ -64,28 +71,86 @@ class Teacher:
     """What every kind of teacher has.
 
     Attributes:
+        max_concurrency: calls under way at once; fewer while the provider asks for that.
+        requests_per_minute, tokens_per_minute: what the provider allows; None for no limit.
+        when_limited: whether a prompt waits for a teacher that its provider limits, or
+            is routed around it while another may answer.
+        timeout_seconds: time that the attempts of one call may take together; waiting
+            for the limits above is not among it.
+        max_attempts: how often a call that failed for a passing reason is sent at most.
+        hedge_percentile: share of the calls, such as 0.95, after whose usual time a
+            second call is sent beside one that is still under way; None sends none.
+        price_per_million: None takes what the adapter knows of the model, or else 0.
         languages: tags it may be asked in; empty means all.
         license: terms of its outputs, carried into the dataset card.
+        trainable: whether those terms let its outputs train other models; None where
+            nobody has looked.
     """
 
     name: Text
     model: Text
     sampling: Sampling = Sampling()
     max_concurrency: Annotated[int, Ge(1)] = 8
+    requests_per_minute: Annotated[int, Ge(1)] | None = None
+    tokens_per_minute: Annotated[int, Ge(1)] | None = None
+    when_limited: Literal["route_around", "wait"] = "route_around"
     timeout_seconds: Annotated[float, Gt(0.0)] = 60.0
-    price_per_million: Price = Price()
+    max_attempts: Annotated[int, Ge(1)] = 3
+    hedge_percentile: Annotated[float, Gt(0.0), Lt(1.0)] | None = None
+    price_per_million: Price | None = None
     languages: tuple[Text, ...] = ()
     license: Text | None = None
+    trainable: bool | None = None
     __pydantic_config__: ClassVar = _STRICT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAITeacher(Teacher):
-    """Any OpenAI-compatible endpoint, such as `http://127.0.0.1:8000/v1`."""
+    """Any OpenAI-compatible endpoint, such as `http://127.0.0.1:8000/v1`.
+
+    Attributes:
+        tokenizer: path of a `tokenizer.json`, or a hub name, which counts tokens where
+            the endpoint does not.
+    """
 
     kind: Literal["openai"]
     base_url: Text
     api_key_env: Text | None = None
+    tokenizer: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiteLLMTeacher(Teacher):
+    """Any model that LiteLLM reaches, such as `anthropic/claude-sonnet-4-5`.
+
+    Attributes:
+        base_url: where the provider's API is, if not at its usual address.
+        options: further arguments of `litellm.acompletion`, such as `aws_region_name`.
+    """
+
+    kind: Literal["litellm"]
+    base_url: Text | None = None
+    api_key_env: Text | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VLLMTeacher(Teacher):
+    """A model on vLLM in this process; arms of one model and engine share it.
+
+    Attributes:
+        model: folder or hub name of the weights.
+        dtype: of weights and activations, as vLLM names it; `auto` is the model's own.
+        context_length: tokens for a prompt and its answer; by default the model's own.
+        engine: further arguments of vLLM's `AsyncEngineArgs`, such as
+            `gpu_memory_utilization` or `tensor_parallel_size`.
+    """
+
+    kind: Literal["vllm"]
+    max_concurrency: Annotated[int, Ge(1)] = 64
+    dtype: Text = "auto"
+    context_length: Annotated[int, Ge(64)] | None = None
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +197,7 @@ class ScriptedTeacher(Teacher):
     seed: int = 0
 
 
-AnyTeacher = OpenAITeacher | LlamaCppTeacher | ScriptedTeacher
+AnyTeacher = OpenAITeacher | LiteLLMTeacher | VLLMTeacher | LlamaCppTeacher | ScriptedTeacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +228,10 @@ class Policy:
     Attributes:
         fan_out: teachers asked in the first wave; `best_of` asks all.
         audit_rate: share of prompts on which everyone is asked, to keep learning.
+        newcomer_share: share of the prompts, beside the audit, in which teachers may be
+            asked that were added after the others had been learned.
+        budget_usd: what all calls to teachers may cost together, over every run on the
+            same sink; then teachers with a price are asked no more.
         experts: for `fixed`: languages to the arms that answer them, in order of
             preference, with `default` for the languages not named.
     """
@@ -170,6 +239,8 @@ class Policy:
     kind: Literal["random", "fixed", "best_of", "thompson"] = "thompson"
     fan_out: Annotated[int, Ge(1)] = 2
     audit_rate: Share = 0.05
+    newcomer_share: Share = 0.2
+    budget_usd: Annotated[float, Gt(0.0)] | None = None
     seed: int = 0
     experts: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
     __pydantic_config__: ClassVar = _STRICT
@@ -177,18 +248,30 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sink:
-    """Where samples go, and in which format."""
+    """Where samples go, and in which format.
+
+    Attributes:
+        only_trainable: ask, and so let win, only teachers whose outputs may train others.
+    """
 
     path: Path = Path("out")
     format: Literal["parquet"] = "parquet"
+    only_trainable: bool = False
     __pydantic_config__: ClassVar = _STRICT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Limits of a run: how many prompts are under way at once."""
+    """Limits of a run.
+
+    Attributes:
+        max_in_flight: prompts under way at once.
+        deadline_seconds: time that asking teachers may take for one prompt; what has
+            been answered by then is scored and stored.
+    """
 
     max_in_flight: Annotated[int, Ge(1)] = 256
+    deadline_seconds: Annotated[float, Gt(0.0)] = 600.0
     __pydantic_config__: ClassVar = _STRICT
 
 
@@ -251,6 +334,11 @@ def _check_names(config: Config, source: str) -> None:
     for index, teacher in enumerate(config.teachers):
         for tag in teacher.languages:
             _check_tag(tag, f"{source}: teachers[{index}].languages")
+    if config.sink.only_trainable and not any(teacher.trainable for teacher in config.teachers):
+        raise ConfigError(
+            f"{source}: sink.only_trainable: no teacher says trainable = true; set it where the "
+            "terms allow it"
+        )
 
 
 def _check_tag(tag: str, where: str) -> None:

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from arbitrage.errors import NoTeacherAvailable, NoWinner
-from arbitrage.events import Accepted, Answered, Event, Judged, Left, Routed, Stored
+from arbitrage.errors import NoWinner
+from arbitrage.events import Accepted, Answered, Drafted, Event, Judged, Left, Routed, Stored
 from arbitrage.language import UNDETERMINED
 from arbitrage.types import Candidate, Context, Decision, Prompt, Sample
 
@@ -41,6 +41,7 @@ class Engine:
 
     Attributes:
         job: names the run; `sample_id` depends on it and on the prompt alone.
+        deadline_seconds: time that asking teachers may take for one prompt.
     """
 
     pool: Pool
@@ -51,6 +52,7 @@ class Engine:
     sink: Sink
     observers: Sequence[Observer] = ()
     job: str = "service"
+    deadline_seconds: float = 600.0
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def arbitrate(self, prompt: Prompt, listener: Observer | None = None) -> Sample:
@@ -60,7 +62,8 @@ class Engine:
             listener: hears this prompt's events alone, beside the engine's observers.
 
         Raises:
-            NoTeacherAvailable: nobody may be asked; nothing was spent.
+            NoTeacherAvailable: nobody may be asked; nothing was spent. A `BudgetSpent`
+                where that is because nothing is left to spend.
             NoWinner: no answer passed the gates; what was paid for is stored.
             RewardError, SinkError: scoring or storing failed.
         """
@@ -68,17 +71,20 @@ class Engine:
         context = Context.of(prompt)
         decision: Decision | None = None
         candidates: list[Candidate] = []
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.deadline_seconds
         with self._in_flight(prompt, listener) as emit:
-            while arms := self._not_yet_asked(prompt, decision):
+            while clock() < deadline and (arms := self._not_yet_asked(prompt, decision)):
                 wave = self.policy.select(context, arms, candidates)
                 if wave is None:
                     break
                 decision = decision.then(wave) if decision else wave
                 emit(Routed(prompt, wave))
-                answered = await self._fan_out(prompt, wave, emit)
+                streams = listener is not None and len(wave.arms) == 1
+                answered = await self._fan_out(prompt, wave, deadline, emit, streams=streams)
                 candidates += await self._judge(prompt, answered, emit)
             if decision is None:
-                raise NoTeacherAvailable(f"no teacher may be asked in {prompt.language!r} now")
+                raise self.pool.refusal(prompt)
             sample = Sample.of(prompt, decision, candidates, job=self.job, created_at=self.now())
             await self.sink.write(sample)
             self.policy.update(context, sample.candidates)
@@ -97,16 +103,24 @@ class Engine:
         return [arm for arm in self.pool.available(prompt) if arm not in asked]
 
     async def _fan_out(
-        self, prompt: Prompt, wave: Decision, emit: Callable[[Event], None]
+        self,
+        prompt: Prompt,
+        wave: Decision,
+        deadline: float,
+        emit: Callable[[Event], None],
+        *,
+        streams: bool,
     ) -> list[Candidate]:
-        async def ask(arm: str) -> Candidate:
-            candidate = await self.pool.ask(arm, prompt)
-            emit(Answered(prompt, candidate))
-            return candidate
+        async def ask(arm: str) -> Sequence[Candidate]:
+            on_delta = (lambda text: emit(Drafted(prompt, arm, text))) if streams else None
+            candidates = await self.pool.ask(arm, prompt, deadline=deadline, on_delta=on_delta)
+            for candidate in candidates:
+                emit(Answered(prompt, candidate))
+            return candidates
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(ask(arm)) for arm in wave.arms]
-        return [task.result() for task in tasks]
+        return [candidate for task in tasks for candidate in task.result()]
 
     async def _judge(
         self, prompt: Prompt, answered: Sequence[Candidate], emit: Callable[[Event], None]
@@ -115,9 +129,8 @@ class Engine:
         gated = [replace(c, gates=v) for c, v in zip(answered, verdicts, strict=True)]
         passed = [c for c in gated if c.passed]
         started = perf_counter()
-        scores = await self.reward.score(prompt, passed) if passed else ()
-        score_of = dict(zip((c.teacher for c in passed), scores, strict=True))
-        judged = [replace(c, score=score_of.get(c.teacher)) for c in gated]
+        scores = iter(await self.reward.score(prompt, passed) if passed else ())
+        judged = [replace(c, score=next(scores)) if c.passed else c for c in gated]
         emit(Judged(prompt, judged, perf_counter() - started if passed else 0.0))
         return judged
 

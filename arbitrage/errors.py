@@ -5,6 +5,7 @@
     ├── ConfigError            the operator's configuration is wrong (names the key)
     ├── Overloaded             as many prompts are in flight as may be
     ├── NoTeacherAvailable     no teacher of the pool may be asked now
+    │   └── BudgetSpent        nor later, before somebody raises the budget
     ├── NoWinner               every answer failed or was stopped by a gate
     ├── NotBuilt               a named feature that this version does not offer
     ├── TeacherError           one call failed: becomes a failed candidate
@@ -12,7 +13,9 @@
     │   ├── TeacherRateLimited
     │   ├── TeacherUnavailable
     │   ├── TeacherRejected    the provider refuses this request: do not repeat it
-    │   └── TeacherAnswerInvalid
+    │   │   └── TeacherMisconfigured   ... and every other: wrong key, model or address
+    │   ├── TeacherAnswerInvalid
+    │   └── TeacherOverBudget  not called, since the budget is spent
     ├── RewardError            the reward model could not score
     └── SinkError              a sample could not be made durable
 
@@ -55,7 +58,19 @@ class Overloaded(ArbitrageError):
 
 
 class NoTeacherAvailable(ArbitrageError):
-    """The pool is empty for this prompt; trying later may help."""
+    """The pool is empty for this prompt; trying later may help.
+
+    Attributes:
+        retry_after_seconds: when trying again is first worth it, if that is known.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BudgetSpent(NoTeacherAvailable):
+    """Every teacher that might answer has a price, and nothing is left to pay it."""
 
 
 class NoWinner(ArbitrageError):
@@ -83,13 +98,23 @@ class TeacherError(ArbitrageError):
     Attributes:
         outcome: short label for metrics and datasets, from a bounded set.
         retry_after_seconds: how long the teacher asked us to wait, if it did.
+        prompt_tokens, completion_tokens: what was billed all the same, where it is known.
     """
 
     outcome = "error"
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        prompt_tokens: int | None = None,
+        completion_tokens: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = completion_tokens
 
 
 class TeacherTimeout(TeacherError):
@@ -105,9 +130,23 @@ class TeacherRateLimited(TeacherError):
 
 
 class TeacherUnavailable(TeacherError):
-    """Refused or broken connection, or HTTP 5xx."""
+    """Refused or broken connection, or HTTP 5xx.
+
+    Attributes:
+        overloaded: the provider says that it has too much to do (HTTP 503, 529).
+    """
 
     outcome = "unavailable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        overloaded: bool = False,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.overloaded = overloaded
 
 
 _TRANSIENT = frozenset(
@@ -116,15 +155,25 @@ _TRANSIENT = frozenset(
 
 
 class TeacherRejected(TeacherError):
-    """HTTP 4xx: wrong key, unknown model, prompt too long."""
+    """HTTP 4xx: this request is refused, such as a prompt that is too long."""
 
     outcome = "rejected"
+
+
+class TeacherMisconfigured(TeacherRejected):
+    """HTTP 401, 403, 404: wrong key, unknown model, wrong address."""
 
 
 class TeacherAnswerInvalid(TeacherError):
     """An answer that does not follow the provider's own protocol."""
 
     outcome = "invalid_answer"
+
+
+class TeacherOverBudget(TeacherError):
+    """The budget was spent between choosing the teacher and calling it."""
+
+    outcome = "over_budget"
 
 
 class RewardError(ArbitrageError):

@@ -27,8 +27,30 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """An attempt to call a teacher ended; a candidate may have cost several.
+
+    Attributes:
+        outcome: `ok`, or what kind of failure it was.
+    """
+
+    teacher: str
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """The only teacher of a wave has written more of its answer."""
+
+    prompt: Prompt
+    teacher: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
-    """A teacher answered or failed."""
+    """A teacher answered or failed: once a candidate."""
 
     prompt: Prompt
     candidate: Candidate
@@ -61,4 +83,4 @@ class Left:
     prompt: Prompt
 
 
-Event = Accepted | Routed | Answered | Judged | Stored | Left
+Event = Accepted | Routed | Called | Drafted | Answered | Judged | Stored | Left

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from arbitrage.types import Sample
 
 _Result = TypeVar("_Result")
-_Row: TypeAlias = tuple[str, str, str, str | None, float | None, bytes]
+_Row: TypeAlias = tuple[str, str, str, str | None, float | None, bytes, float]
 
 # One script for each schema version: a change appends one, and older files are brought up to it.
 _MIGRATIONS = (
@@ -45,6 +45,11 @@ _MIGRATIONS = (
         bytes INTEGER NOT NULL, published INTEGER NOT NULL DEFAULT 0);
     CREATE TABLE tallies (part INTEGER NOT NULL REFERENCES parts (number), language TEXT NOT NULL,
         policy TEXT NOT NULL, teacher TEXT, samples INTEGER NOT NULL, reward REAL NOT NULL)
+    """,
+    """
+    ALTER TABLE samples ADD COLUMN cost_usd REAL NOT NULL DEFAULT 0.0;
+    UPDATE samples SET cost_usd = (SELECT coalesce(sum(json_extract(value, '$.cost_usd')), 0.0)
+        FROM json_each(CAST(document AS TEXT), '$.candidates'))
     """,
 )
 _ADVICE = {
@@ -90,12 +95,14 @@ class Journal:
         pending: rows that are not published yet.
         pending_bytes: size of their documents.
         published: rows that are.
+        cost_usd: what the calls behind all rows that were there on opening have cost.
         commits: commits of appended rows since it was opened.
     """
 
     def __init__(self, path: Path, *, window_seconds: float, max_waiting: int) -> None:
         self.path = path
         self.pending = self.pending_bytes = self.published = self.commits = 0
+        self.cost_usd = 0.0
         self._window = window_seconds
         self._room = asyncio.Semaphore(max_waiting)
         self._turn = asyncio.Lock()
@@ -128,7 +135,7 @@ class Journal:
         except BaseException:
             await journal.close()
             raise
-        journal.pending, journal.pending_bytes, journal.published = counts
+        journal.pending, journal.pending_bytes, journal.published, journal.cost_usd = counts
         return journal
 
     async def append(self, sample: Sample) -> None:
@@ -215,7 +222,7 @@ class Journal:
 
     # What follows runs on the journal's thread.
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> tuple[int, int, int, float]:
         folder = self.path.parent
         folder.mkdir(parents=True, exist_ok=True)
         self._take_lock()
@@ -239,7 +246,8 @@ class Journal:
         for new in (folder, folder.parent):
             sync_folder(new)
         ((pending, pending_bytes, published),) = self._all(_COUNTS)
-        return pending, pending_bytes, published
+        ((cost_usd,),) = self._all("SELECT coalesce(sum(cost_usd), 0.0) FROM samples")
+        return pending, pending_bytes, published, cost_usd
 
     def _take_lock(self) -> None:
         lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
@@ -257,10 +265,10 @@ class Journal:
         return self._database.execute(query, arguments).fetchall()
 
     def _insert(self, rows: Sequence[_Row]) -> tuple[int, int]:
-        query = "INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        query = "INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
         with self._database as database:
             database.execute("BEGIN IMMEDIATE")
-            new = [len(row[-1]) for row in rows if database.execute(query, row).rowcount]
+            new = [len(row[-2]) for row in rows if database.execute(query, row).rowcount]
         return len(new), sum(new)
 
     def _assign(self, max_rows: int, max_bytes: int) -> int | None:
@@ -304,4 +312,5 @@ def _row(sample: Sample) -> _Row:
         (sample.winner.teacher, sample.winner.reward) if sample.winner else (None,) * 2
     )
     language, policy = sample.prompt.language, sample.decision.policy
-    return sample.sample_id, language, policy, teacher, reward, encode(sample)
+    cost_usd = sum(candidate.cost_usd for candidate in sample.candidates)
+    return sample.sample_id, language, policy, teacher, reward, encode(sample), cost_usd

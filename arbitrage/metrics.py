@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from arbitrage.events import Accepted, Answered, Event, Judged, Left, Routed, Stored
+from arbitrage.events import Accepted, Answered, Called, Event, Judged, Left, Routed, Stored
 from arbitrage.language import parent
 
 if TYPE_CHECKING:
@@ -90,6 +90,9 @@ class Metrics:
             case Routed(prompt, wave):
                 for arm in wave.arms:
                     self._routes.labels(self._language(prompt), arm).inc()
+            case Called(teacher, outcome, seconds):
+                self._teacher_requests.labels(teacher, outcome).inc()
+                self._teacher_seconds.labels(teacher).observe(seconds)
             case Answered(_, candidate):
                 self._answered(candidate)
             case Judged(prompt, candidates, reward_seconds):
@@ -115,9 +118,6 @@ class Metrics:
 
     def _answered(self, candidate: Candidate) -> None:
         teacher = candidate.teacher
-        outcome = candidate.failure.outcome if candidate.failure else "ok"
-        self._teacher_requests.labels(teacher, outcome).inc()
-        self._teacher_seconds.labels(teacher).observe(candidate.latency_seconds)
         self._cost.labels(teacher).inc(candidate.cost_usd)
         if candidate.completion:
             self._tokens.labels(teacher, "prompt").inc(candidate.completion.prompt_tokens or 0)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from arbitrage.errors import NoTeacherAvailable
     from arbitrage.events import Event
     from arbitrage.types import (
         Candidate,
@@ -34,10 +35,20 @@ class Teacher(Protocol):
     def name(self) -> str:
         """The arm's id."""
 
-    async def complete(self, messages: Sequence[Message]) -> Completion:
+    async def complete(
+        self, messages: Sequence[Message], on_delta: Callable[[str], None] | None = None
+    ) -> Sequence[Completion]:
         """Answers a conversation whose last message is the user's.
 
         Cancelling the call stops the work behind it. Never blocks the loop.
+
+        Args:
+            messages: the conversation.
+            on_delta: hears the first answer's text piece by piece, where the teacher
+                streams; together the pieces are that answer.
+
+        Returns:
+            As many answers as the sampling's `n`, at least one.
 
         Raises:
             TeacherError: this call failed; another may succeed.
@@ -51,10 +62,30 @@ class Pool(Protocol):
     """The teachers that may be called now."""
 
     def available(self, prompt: Prompt) -> Sequence[str]:
-        """Arms that may be asked for this prompt, in the configuration's order."""
+        """Arms that may be asked for this prompt now, in the configuration's order."""
 
-    async def ask(self, arm: str, prompt: Prompt) -> Candidate:
-        """Asks one teacher; a failure comes back as a failed candidate, never raised."""
+    def refusal(self, prompt: Prompt) -> NoTeacherAvailable:
+        """Why nobody may be asked for this prompt now, and when to try again."""
+
+    async def ask(
+        self,
+        arm: str,
+        prompt: Prompt,
+        *,
+        deadline: float | None = None,
+        on_delta: Callable[[str], None] | None = None,
+    ) -> Sequence[Candidate]:
+        """Asks one teacher; a failure comes back as one failed candidate, never raised.
+
+        Args:
+            arm: who is asked.
+            prompt: what is asked.
+            deadline: time of the loop's clock at which to give up.
+            on_delta: hears the answer piece by piece, where the teacher streams.
+
+        Returns:
+            One candidate an answer, at least one.
+        """
 
     def describe(self) -> Sequence[TeacherInfo]:
         """Every teacher of the configuration, available or not."""

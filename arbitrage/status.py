@@ -40,6 +40,11 @@ def status_of(error: errors.ArbitrageError) -> status_pb2.Status:
             detail = details_pb.ErrorInfo(reason="NO_WINNER", domain="arbitrage.v1")
         case errors.Overloaded():
             code, detail = grpc.StatusCode.RESOURCE_EXHAUSTED, _retry_info()
+        case errors.BudgetSpent():
+            code = grpc.StatusCode.FAILED_PRECONDITION
+            detail = details_pb.ErrorInfo(reason="BUDGET_SPENT", domain="arbitrage.v1")
+        case errors.NoTeacherAvailable(retry_after_seconds=float(seconds)):
+            code, detail = grpc.StatusCode.UNAVAILABLE, _retry_info(seconds)
         case errors.NoTeacherAvailable() | errors.RewardError() | errors.SinkError():
             code, detail = grpc.StatusCode.UNAVAILABLE, _retry_info()
     return status_pb2.Status(
@@ -55,8 +60,10 @@ def _short(text: str) -> str:
     return f"{encoded[:_MAX_BYTES].decode('utf-8', 'ignore')}…"
 
 
-def _retry_info() -> details_pb.RetryInfo:
-    return details_pb.RetryInfo(retry_delay=Duration(seconds=_RETRY_AFTER_SECONDS))
+def _retry_info(seconds: float = 0.0) -> details_pb.RetryInfo:
+    delay = Duration()
+    delay.FromMilliseconds(int(1000 * max(seconds, _RETRY_AFTER_SECONDS)))
+    return details_pb.RetryInfo(retry_delay=delay)
 
 
 def _packed(detail: Message) -> AnyMessage:

@@ -143,8 +143,12 @@ class Completion:
 
     Attributes:
         finish_reason: `stop`, `length`, `content_filter`, or the provider's own word.
-        prompt_tokens: tokens billed for the prompt; None where nobody counted.
+        prompt_tokens: tokens billed for the prompt; None where nobody counted. Of the
+            answers of one call, the first has them all.
+        completion_tokens: tokens billed for the answer, its reasoning included.
         cached: true when no call was paid for it.
+        reasoning: what the model thought before it answered, where it tells; never part
+            of `text`.
     """
 
     text: str
@@ -152,6 +156,7 @@ class Completion:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached: bool = False
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +196,9 @@ class Candidate:
         gates: verdicts of the gates that stopped it; empty when it passed.
         score: None for a candidate that failed or was stopped.
         advantage: reward minus the prompt's mean over its scored candidates.
-        latency_seconds: from asking to the whole answer.
-        cost_usd: price of the call by the teacher's price per million tokens.
+        latency_seconds: from asking to the whole answer, waiting and retries included.
+        cost_usd: price of the call by the teacher's price per million tokens, together
+            with the attempts before it that were billed.
     """
 
     teacher: str
@@ -304,6 +310,7 @@ class TeacherInfo:
     prompt_price: float = 0.0
     completion_price: float = 0.0
     max_concurrency: int = 0
+    trainable: bool | None = None
 
 
 def _message(index: int, message: object) -> Message:

@@ -102,6 +102,7 @@ def _candidate_to(candidate: Candidate, wave: int) -> pb.Candidate:
         message.completion = _unicode(completion.text)
         message.finish_reason = _unicode(completion.finish_reason)
         message.cached = completion.cached
+        message.reasoning = _unicode(completion.reasoning or "")
         if completion.prompt_tokens is not None:
             message.prompt_tokens = min(completion.prompt_tokens, _MAX_UINT32)
         if completion.completion_tokens is not None:
@@ -126,6 +127,7 @@ def teacher_to(info: TeacherInfo) -> pb.Teacher:
         languages=info.languages,
         license=info.license or "",
         max_concurrency=info.max_concurrency,
+        trainable=info.trainable,
     )
     if info.prompt_price or info.completion_price:
         message.price_per_million.prompt_usd = info.prompt_price

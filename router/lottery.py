@@ -91,3 +91,35 @@ class Audited:
     def inclusion(self, arms: IntArray) -> FloatArray:
         """By the law of total probability."""
         return self.rate + (1.0 - self.rate) * self.lottery.inclusion(arms)
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """With probability `share` one lottery, and otherwise one among the `known` arms alone.
+
+    >>> everyone, known = Listed(2, (1, 0)), Listed(1, (0,))
+    >>> Introduced(everyone, known, np.array([0]), 0.2).inclusion(np.arange(2)).tolist()
+    [1.0, 0.2]
+    """
+
+    everyone: Lottery
+    among_known: Lottery
+    known: IntArray
+    share: float
+
+    @property
+    def size(self) -> int:
+        """As many as the lottery over everyone has."""
+        return self.everyone.size
+
+    def draw(self, rng: np.random.Generator) -> IntArray:
+        """What one of the two draws."""
+        if rng.random() < self.share:
+            return self.everyone.draw(rng)
+        return self.known[self.among_known.draw(rng)]
+
+    def inclusion(self, arms: IntArray) -> FloatArray:
+        """By the law of total probability."""
+        among_known = np.zeros(self.size)
+        among_known[self.known] = self.among_known.inclusion(np.arange(self.among_known.size))
+        return self.share * self.everyone.inclusion(arms) + (1.0 - self.share) * among_known[arms]

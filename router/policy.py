@@ -9,7 +9,7 @@ import numpy as np
 
 from arbitrage.types import Decision, Estimate
 from router.belief import Belief
-from router.lottery import Audited
+from router.lottery import Audited, Introduced
 from router.statistics import SCORED, STOPPED
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from arbitrage import config
     from arbitrage.types import Candidate, Context
     from router.lottery import Lottery
+
+_ACQUAINTED = 50  # answers after which no arm is new
+_STRANGE_SHARE = 0.1  # of the arms' mean number of answers; with fewer, one is
 
 
 class OneWave(ABC):
@@ -34,19 +37,34 @@ class OneWave(ABC):
     """
 
     kind: ClassVar[str]
+    explores: ClassVar[bool] = False
+    """Whether it asks an arm because it does not know it."""
 
-    def __init__(self, *, fan_out: int, audit_rate: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        *,
+        fan_out: int,
+        audit_rate: float,
+        rng: np.random.Generator,
+        newcomer_share: float = 1.0,
+    ) -> None:
         self.version = 0
         self.belief = Belief()
         self._fan_out = fan_out
         self._audit_rate = audit_rate
+        self._newcomer_share = newcomer_share
         self._rng = rng
 
     @classmethod
     def of(cls, settings: config.Policy) -> Self:
         """Makes the policy from its configuration."""
         rng = np.random.default_rng(settings.seed)
-        return cls(fan_out=settings.fan_out, audit_rate=settings.audit_rate, rng=rng)
+        return cls(
+            fan_out=settings.fan_out,
+            audit_rate=settings.audit_rate,
+            rng=rng,
+            newcomer_share=settings.newcomer_share,
+        )
 
     @abstractmethod
     def lottery(self, language: str, arms: Sequence[str]) -> Lottery:
@@ -58,7 +76,7 @@ class OneWave(ABC):
         """Chooses a wave, numbered 0; None once an answer has passed."""
         if any(candidate.passed for candidate in seen):
             return None
-        lottery = self.lottery(context.language, arms)
+        lottery = self._introduced(context.language, arms)
         if not seen:
             lottery = Audited(lottery, self._audit_rate)
         chosen = lottery.draw(self._rng)
@@ -83,12 +101,30 @@ class OneWave(ABC):
             for estimate in self._estimates_in(language, arms)
         ]
 
+    def _introduced(self, language: str, arms: Sequence[str]) -> Lottery:
+        """The lottery, in which arms that nobody knows yet take part on a share of the prompts.
+
+        What is unknown may be the best, so a policy that explores would ask a new arm
+        nearly always until it is known: in every language, and were it a poor one.
+        """
+        lottery = self.lottery(language, arms)
+        if not self.explores or self._newcomer_share >= 1.0:
+            return lottery
+        answers = self.belief.statistics.answers(arms)
+        if answers.mean() < _ACQUAINTED:
+            return lottery  # all are new
+        known = np.flatnonzero(answers >= min(_ACQUAINTED, _STRANGE_SHARE * answers.mean()))
+        if not self._fan_out <= len(known) < len(arms):
+            return lottery
+        among_known = self.lottery(language, [arms[int(i)] for i in known])
+        return Introduced(lottery, among_known, known, self._newcomer_share)
+
     def _estimates_in(self, language: str, arms: Sequence[str]) -> Sequence[Estimate]:
         if not arms:
             return ()
         sums = self.belief.statistics.of(language, arms)
         posterior = self.belief.posterior(language, arms)
-        lottery = Audited(self.lottery(language, arms), self._audit_rate)
+        lottery = Audited(self._introduced(language, arms), self._audit_rate)
         shares = lottery.inclusion(np.arange(len(arms)))
         return [
             Estimate(

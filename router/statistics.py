@@ -59,6 +59,11 @@ class Statistics:
         table: FloatArray = self.sums[self.row(language), self.columns(arms)]
         return table
 
+    def answers(self, arms: Iterable[str]) -> FloatArray:
+        """How many answers of these arms were judged in any language, `(arms,)`."""
+        counts: FloatArray = self.sums[:, self.columns(arms)][..., [SCORED, STOPPED]].sum((0, 2))
+        return counts
+
     def row(self, language: str) -> int:
         """Where a language stands in `sums`."""
         return self.languages.get(language, -1)

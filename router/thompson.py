@@ -48,6 +48,7 @@ class Thompson(OneWave):
     """
 
     kind = "thompson"
+    explores = True
 
     def lottery(self, language: str, arms: Sequence[str]) -> Lottery:
         """The largest of one draw an arm."""

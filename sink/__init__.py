@@ -15,7 +15,7 @@ from sink.journaled import JournaledSink
 from sink.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from arbitrage import config
     from arbitrage.types import TeacherInfo
@@ -29,7 +29,7 @@ FORMATS: Mapping[str, str] = {"parquet": "sink.parquet:Parquet"}
 async def open(  # noqa: A001 - read as sink.open, as in io.open or gzip.open
     settings: config.Sink,
     *,
-    teachers: Sequence[TeacherInfo] = (),
+    teachers: Callable[[], Sequence[TeacherInfo]] = tuple,
     part_rows: int = 2_000,
     part_bytes: int = 64 << 20,
 ) -> JournaledSink:
@@ -37,7 +37,7 @@ async def open(  # noqa: A001 - read as sink.open, as in io.open or gzip.open
 
     Args:
         settings: the folder and the format.
-        teachers: told in the dataset card, with their licences.
+        teachers: gives those to be told of in the dataset card, with their licences.
         part_rows: samples that are published together.
         part_bytes: size of their documents at which fewer are.
 

@@ -96,16 +96,18 @@ def _language_rows(languages: Mapping[str, Sequence[Tally]]) -> Iterable[Sequenc
 def _teacher_rows(
     tallies: Sequence[Tally], teachers: Sequence[TeacherInfo]
 ) -> Iterable[Sequence[str]]:
-    yield "teacher", "model", "licence", "samples won"
+    yield "teacher", "model", "licence", "outputs may train others", "samples won"
     won = _by(_answered(tallies), lambda tally: tally.teacher or "")
     known = {teacher.name: teacher for teacher in teachers}
     for name in sorted(won.keys() | known.keys()):
         model = known[name].model if name in known else "of an earlier configuration"
         license_ = known[name].license if name in known else None
+        trainable = known[name].trainable if name in known else None
         yield (
             name,
             model,
             license_ or "not stated",
+            "not stated" if trainable is None else "yes" if trainable else "no",
             f"{sum(t.samples for t in won.get(name, ())):,}",
         )
 

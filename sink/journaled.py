@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from sink import card
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from arbitrage.journal import Journal
     from arbitrage.types import Sample, TeacherInfo
@@ -48,7 +48,7 @@ class JournaledSink:
         journal: Journal,
         format_: Format,
         *,
-        teachers: Sequence[TeacherInfo],
+        teachers: Callable[[], Sequence[TeacherInfo]],
         part_rows: int,
         part_bytes: int,
     ) -> None:
@@ -56,6 +56,7 @@ class JournaledSink:
         self._journal = journal
         self._format = format_
         self._teachers = teachers
+        self._known: dict[str, TeacherInfo] = {}
         self._part_rows = part_rows
         self._part_bytes = part_bytes
         self._publishing: asyncio.Task[None] | None = None
@@ -71,6 +72,11 @@ class JournaledSink:
     def published(self) -> int:
         """Samples that readers find, in this run and in those before it."""
         return self._journal.published
+
+    @property
+    def cost_usd(self) -> float:
+        """What the runs before this one have paid for the samples that are here."""
+        return self._journal.cost_usd
 
     async def recover(self) -> None:
         """Publishes the parts that a crash interrupted, each under the name it had.
@@ -140,7 +146,10 @@ class JournaledSink:
         await asyncio.to_thread(self._format.write, number, samples)
         # Before the part is marked: a crash in between publishes it again, card and all.
         tallies = await self._journal.tallies()
-        text = card.render(tallies, self._teachers, suffix=self._format.suffix).encode()
+        # one that has left the pool since then is still told of
+        self._known |= {teacher.name: teacher for teacher in self._teachers()}
+        teachers = list(self._known.values())
+        text = card.render(tallies, teachers, suffix=self._format.suffix).encode()
         put = self._layout.put
         await asyncio.to_thread(put, self._layout.card, lambda file: file.write(text))
         await self._journal.mark_published(number)

@@ -41,6 +41,7 @@ _CANDIDATE = pa.struct(
         ("latency_seconds", pa.float64()),
         ("cost_usd", pa.float64()),
         ("cached", pa.bool_()),
+        ("reasoning", pa.string()),
     ]
 )
 _ENTRY = pa.struct([("key", pa.string()), ("value", pa.string())])
@@ -115,6 +116,7 @@ def _candidate(candidate: Candidate) -> Mapping[str, Any]:
         "latency_seconds": candidate.latency_seconds,
         "cost_usd": candidate.cost_usd,
         "cached": completion.cached if completion else None,
+        "reasoning": completion.reasoning if completion else None,
     }
 
 

@@ -8,26 +8,45 @@ most bring a heavy library.
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from arbitrage.errors import ConfigError
+from teachers.budget import Budget
 from teachers.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from arbitrage import config
+    from arbitrage.events import Called
     from arbitrage.ports import Teacher
 
-__all__ = ["Pool", "open_pool"]
+__all__ = ["Budget", "Changes", "Pool", "change_pool", "open_pool"]
 
 _ADAPTERS: Mapping[str, str] = {
+    "litellm": "teachers.litellm",
     "llama_cpp": "teachers.llama_cpp",
     "openai": "teachers.openai",
     "scripted": "teachers.scripted",
+    "vllm": "teachers.vllm",
 }
-_EXTRAS: Mapping[str, str] = {"llama_cpp": "embedded"}
+_EXTRAS: Mapping[str, str] = {"litellm": "hosted", "llama_cpp": "embedded", "vllm": "vllm"}
+_POOL_ALONE = (
+    "max_concurrency",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "when_limited",
+    "timeout_seconds",
+    "max_attempts",
+    "hedge_percentile",
+    "price_per_million",
+    "languages",
+    "license",
+    "trainable",
+)
+"""Settings that the pool holds a teacher to; a change of them leaves the adapter as it is."""
 _OURS = ("arbitrage", "teachers")
 
 
@@ -36,15 +55,75 @@ class _Adapter(Protocol):
         """One teacher for each of the configurations, all of the adapter's kind, in order."""
 
 
-async def open_pool(configs: Sequence[config.AnyTeacher]) -> Pool:
+async def open_pool(
+    configs: Sequence[config.AnyTeacher],
+    *,
+    budget: Budget | None = None,
+    only_trainable: bool = False,
+    hear: Callable[[Called], None] = lambda _: None,
+) -> Pool:
     """Opens every teacher of a configuration; the pool keeps their order.
 
     All configurations of a kind are opened together, so that arms which differ
     only in sampling can share an engine. If one fails, those already open are closed.
 
+    Args:
+        configs: of the teachers.
+        budget: what their calls may cost together; by default, there is no limit.
+        only_trainable: ask only those whose outputs may train other models.
+        hear: is told of every attempt.
+
     Raises:
         ConfigError: a teacher cannot be opened as configured, or its extra is not installed.
     """
+    entries = list(zip(configs, await _open_all(configs), strict=True))
+    return Pool(entries, budget=budget, only_trainable=only_trainable, hear=hear)
+
+
+async def change_pool(pool: Pool, configs: Sequence[config.AnyTeacher]) -> Changes:
+    """Makes a pool that of another configuration, without dropping a call.
+
+    A teacher whose adapter would be the same stays open and is only held to other
+    limits, prices and terms. One that goes, or that is asked in another way, ends
+    the calls that it has and is closed.
+
+    Raises:
+        ConfigError: a new teacher cannot be opened; the pool is as it was.
+    """
+    before = pool.entries
+    open_now = {_adapter_part(settings): teacher for settings, teacher in before}
+    new = [settings for settings in configs if _adapter_part(settings) not in open_now]
+    opened = dict(zip(map(_adapter_part, new), await _open_all(new), strict=True))
+    teachers = open_now | opened
+    pool.replace([(settings, teachers[_adapter_part(settings)]) for settings in configs])
+    old = {settings.name: settings for settings, _ in before}
+    return Changes(
+        added=tuple(s.name for s in configs if s.name not in old),
+        removed=tuple(name for name in old if name not in {s.name for s in configs}),
+        changed=tuple(s.name for s in configs if s.name in old and s != old[s.name]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Names of the teachers that a new configuration has added, removed and changed."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One line.
+
+        >>> str(Changes(added=("a", "b"), changed=("c",)))
+        'added a, b; changed c'
+        """
+        parts = {"added": self.added, "removed": self.removed, "changed": self.changed}
+        told = "; ".join(f"{what} {', '.join(names)}" for what, names in parts.items() if names)
+        return told or "nothing changed"
+
+
+async def _open_all(configs: Sequence[config.AnyTeacher]) -> list[Teacher]:
     opened: dict[int, Teacher] = {}
     async with AsyncExitStack() as stack:
         for kind in dict.fromkeys(settings.kind for settings in configs):
@@ -53,9 +132,14 @@ async def open_pool(configs: Sequence[config.AnyTeacher]) -> Pool:
             for place, teacher in zip(places, teachers, strict=True):
                 opened[place] = teacher
                 stack.push_async_callback(teacher.close)
-        pool = Pool([(settings, opened[i]) for i, settings in enumerate(configs)])
         stack.pop_all()
-    return pool
+    return [opened[place] for place in range(len(configs))]
+
+
+def _adapter_part(settings: config.AnyTeacher) -> str:
+    """What an adapter is opened with, as one comparable text."""
+    names = (field.name for field in fields(settings) if field.name not in _POOL_ALONE)
+    return repr({name: getattr(settings, name) for name in names})
 
 
 async def _open(kind: str, configs: Sequence[config.AnyTeacher]) -> list[Teacher]:

@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
@@ -22,7 +23,9 @@ _READ = 4000
 _LIKE_A_SECRET = re.compile(
     r"(?<=://)[^/@\s]+(?=@)"
     r"|(?<=\bBearer )[^\s'\",]+"
-    r"|\b(?:sk|pk|gsk|hf|xai|nvapi)[-_][\w*.-]{6,}",
+    r"|(?<=[?&]key=)[^\s'\"&]+"
+    r"|\b(?:sk|pk|gsk|hf|xai|nvapi)[-_][\w*.-]{6,}"
+    r"|(?-i:\b(?:AIza[\w*-]{6,}|A[KS]IA[A-Z0-9*]{6,}))",
     re.IGNORECASE,
 )
 
@@ -32,17 +35,19 @@ class Endpoint:
     """An HTTP service of a provider.
 
     Attributes:
-        url: its base address, without credentials.
+        url: its base address, without credentials; empty where a library knows it.
         key: what to send as the bearer token, if anything.
         proxy: the proxy that the environment names for it; None for loopback.
+        name: what it is called where its address is not known.
     """
 
     url: URL
     key: str | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
+    name: str = ""
 
     @classmethod
-    def of(cls, settings: config.OpenAITeacher) -> Endpoint:
+    def of(cls, settings: config.OpenAITeacher | config.LiteLLMTeacher, name: str = "") -> Endpoint:
         """Reads the address and, from the environment, the key and the proxy.
 
         Raises:
@@ -50,9 +55,9 @@ class Endpoint:
                 variable is not set, or the proxy is not HTTP.
         """
         where = f"teacher {settings.name!r}"
-        url = _address(settings.base_url, where)
+        url = URL() if settings.base_url is None else _address(settings.base_url, where)
         key = _key(settings.api_key_env, where) if settings.api_key_env else None
-        return cls(url, key, _proxy(url, where))
+        return cls(url, key, proxy_for(url, where), name)
 
     def at(self, path: str) -> URL:
         """The address of one of its resources; a query of the base address is kept."""
@@ -60,13 +65,13 @@ class Endpoint:
 
     @property
     def place(self) -> str:
-        """Host and port: what an error message calls it."""
-        return self.url.authority
+        """Host and port, or its name: what an error message calls it."""
+        return self.url.authority or self.name
 
     def public(self, text: str) -> str:
         """One line of what the provider said, at most 200 characters, without secrets."""
         if self.key:
-            text = text.replace(self.key, "***")
+            text = text.replace(self.key, "***").replace(quote(self.key, safe=""), "***")
         text = _LIKE_A_SECRET.sub("***", text)
         # control characters, too: the line ends on a terminal and in a dataset
         text = " ".join("".join(c if c.isprintable() else " " for c in text[:_READ]).split())
@@ -98,10 +103,13 @@ def _key(variable: str, where: str) -> str:
     return key
 
 
-def _proxy(url: URL, where: str) -> str | None:
+def proxy_for(url: URL, where: str) -> str | None:
     """The environment's proxy, asked once: aiohttp's trust_env would start threads a call.
 
     It would also send what `~/.netrc` holds, which nobody has named in the configuration.
+
+    Raises:
+        ConfigError: the proxy is not an HTTP one; `where` leads the message.
     """
     proxy = getproxies().get(url.scheme)
     if not proxy or _is_loopback(url.host or "") or proxy_bypass(url.authority):

@@ -13,7 +13,8 @@ import secrets
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 # OpenMP's threads spin while they wait. Beside another model on the same cores, that makes an
@@ -33,9 +34,10 @@ from arbitrage.errors import (
 from arbitrage.machine import usable_cores
 from arbitrage.types import Completion, Message
 from teachers.gguf import Metadata, read_metadata
+from teachers.reasoning import Splitter, split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _DEFAULT_CONTEXT = 4096
@@ -56,7 +58,7 @@ async def open_teachers(configs: Sequence[config.LlamaCppTeacher]) -> list[Llama
     try:
         for settings, arms in arms_of.items():
             # each arm's own limit is the pool's to hold: here, nobody queues a second time
-            slots = sum(arm.max_concurrency for arm in arms)
+            slots = sum(arm.max_concurrency * arm.sampling.n for arm in arms)
             with _KeptSignalHandlers():
                 engines[settings] = await asyncio.to_thread(_Engine.load, settings, slots)
         return [LlamaCppTeacher(arm, engines[_Settings.of(arm)]) for arm in configs]
@@ -78,20 +80,41 @@ class LlamaCppTeacher:
         self.name = settings.name
         self._engine = engine
         self._template = _template(settings, engine.metadata)
+        self._answers = settings.sampling.n
         self._fields = _sampling_fields(settings.sampling)
         if self._template:
             # a base model goes on with the next question: that is where its answer ends
             marks = (mark.strip() for mark in self._template.split(_PROMPT))
             turns = [f"\n{mark}" for mark in marks if mark]
             self._fields["stop"] = [*self._fields.get("stop", ()), *turns]
+        if schema := settings.sampling.json_schema:
+            chat = {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+            self._fields |= {"json_schema": schema} if self._template else chat
 
-    async def complete(self, messages: Sequence[Message]) -> Completion:
-        """Answers on a free slot; waiting for one can be cancelled, too."""
+    async def complete(
+        self, messages: Sequence[Message], on_delta: Callable[[str], None] | None = None
+    ) -> list[Completion]:
+        """Answers on a free slot, several times on several; waiting can be cancelled, too."""
         if self._template:
-            text = _render(messages, self._template)
-            return await self._engine.complete({**self._fields, "prompt": text})
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        return await self._engine.complete({**self._fields, "messages": turns})
+            asked: dict[str, Any] = {"prompt": _render(messages, self._template)}
+        else:
+            asked = {"messages": [{"role": m.role, "content": m.content} for m in messages]}
+        answers = [
+            self._engine.complete(asked | self._drawn(number), None if number else on_delta)
+            for number in range(self._answers)
+        ]
+        ends = await asyncio.gather(*answers, return_exceptions=True)
+        completions = []
+        for number, end in enumerate(ends):
+            if isinstance(end, BaseException):
+                raise end
+            completions.append(replace(end, prompt_tokens=0) if number else end)
+        return completions
+
+    def _drawn(self, number: int) -> dict[str, Any]:
+        """The sampling's fields for one of several answers: with one seed, all would be alike."""
+        seed = self._fields.get("seed")
+        return self._fields if seed is None else {**self._fields, "seed": seed + number}
 
     async def close(self) -> None:
         """Frees the model; the arms that share it need it no more."""
@@ -129,21 +152,26 @@ class _Engine:
         own = min(metadata.context_length or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
         context = settings.context_length or own
         server = _start(path, context, slots, settings.threads or usable_cores())
+        # it answers when llama.cpp's loop turns; closed before that, it would never end
+        server.handle_metrics()
         return cls(server, slots, metadata)
 
-    async def complete(self, request: dict[str, Any]) -> Completion:
+    async def complete(
+        self, request: dict[str, Any], on_delta: Callable[[str], None] | None = None
+    ) -> Completion:
         cancelled = threading.Event()
         async with self._free_slots:
             if self._closing.is_set():
                 raise TeacherUnavailable("the model is closed")
             loop = asyncio.get_running_loop()
+            tell = partial(_on_loop, loop, on_delta) if on_delta else None
+            answer = _Answer(lambda: cancelled.is_set() or self._closing.is_set(), tell)
             try:
-                return await loop.run_in_executor(self._threads, self._answer, request, cancelled)
+                return await loop.run_in_executor(self._threads, self._answer, request, answer)
             finally:
                 cancelled.set()
 
-    def _answer(self, request: dict[str, Any], cancelled: threading.Event) -> Completion:
-        answer = _Answer(lambda: cancelled.is_set() or self._closing.is_set())
+    def _answer(self, request: dict[str, Any], answer: _Answer) -> Completion:
         request = {**request, "stream": True, "stream_options": {"include_usage": True}}
         if "messages" in request:
             self._server.handle_chat_completions(request, answer.take)
@@ -162,12 +190,21 @@ class _Engine:
         await asyncio.to_thread(delattr, self, "_server")
 
 
-class _Answer:
-    """Gathers the chunks of one stream."""
+def _on_loop(loop: asyncio.AbstractEventLoop, on_delta: Callable[[str], None], text: str) -> None:
+    loop.call_soon_threadsafe(on_delta, text)
 
-    def __init__(self, stopped: Any) -> None:
+
+class _Answer:
+    """Gathers the chunks of one stream, and tells of its text as it comes."""
+
+    def __init__(self, stopped: Callable[[], bool], tell: Callable[[str], object] | None) -> None:
         self._stopped = stopped
+        self._tell = tell
+        self._told = ""
+        self._untold = ""
         self._text: list[str] = []
+        self._splitter = Splitter()
+        self._thoughts: list[str] = []
         self._finish_reason: str | None = None
         self._usage: dict[str, int] = {}
         self._error: TeacherError | None = None
@@ -181,7 +218,10 @@ class _Answer:
             self._error = kind(f"llama.cpp: {error.get('message', 'unknown error')}")
             return True
         for choice in chunk.get("choices", ()):
-            self._text.append(choice.get("text") or choice.get("delta", {}).get("content") or "")
+            delta = choice.get("delta", {})
+            self._thoughts.append(delta.get("reasoning_content") or "")
+            self._text.append(choice.get("text") or delta.get("content") or "")
+            self._pass_on(self._splitter.feed(self._text[-1]))
             self._finish_reason = choice.get("finish_reason") or self._finish_reason
         self._usage = chunk.get("usage") or self._usage
         return bool(self._stopped())
@@ -195,12 +235,30 @@ class _Answer:
             raise self._error
         if self._finish_reason is None:
             raise TeacherAnswerInvalid("the answer stopped before its end")
+        reasoning, answer = split("".join(self._text))
+        answer = answer.strip()
+        if self._tell and not answer.startswith(self._told):
+            raise TeacherAnswerInvalid("thoughts were streamed as if they were the answer")
+        self._pass_on(answer[len(self._told) + len(self._untold) :])
         return Completion(
-            text="".join(self._text).strip(),
+            text=answer,
+            reasoning="".join(self._thoughts).strip() or reasoning,
             finish_reason=self._finish_reason,
             prompt_tokens=self._usage.get("prompt_tokens"),
             completion_tokens=self._usage.get("completion_tokens"),
         )
+
+    def _pass_on(self, piece: str) -> None:
+        """Tells of the next piece, but for the blanks around the whole answer."""
+        if self._tell is None:
+            return
+        self._untold += piece
+        text = self._untold.rstrip()
+        self._untold = self._untold[len(text) :]
+        text = text if self._told else text.lstrip()
+        if text:
+            self._tell(text)
+            self._told += text
 
 
 class _KeptSignalHandlers:
@@ -226,6 +284,7 @@ def _start(path: Path, context: int, slots: int, threads: int) -> Any:
     params.warmup = False
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.verbosity = -1
+    params.endpoint_metrics = True
     # it opens an HTTP port, which nobody needs: loopback, any free one, behind a secret
     params.hostnames = ["127.0.0.1"]
     params.port = 0

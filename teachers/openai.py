@@ -2,53 +2,58 @@
 
 from __future__ import annotations
 
-import json
-import math
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+import asyncio
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from arbitrage.errors import (
-    TeacherAnswerInvalid,
-    TeacherError,
-    TeacherRateLimited,
-    TeacherRejected,
-    TeacherUnavailable,
+from arbitrage.errors import TeacherAnswerInvalid, TeacherError, TeacherUnavailable
+from teachers import body
+from teachers.completions import (
+    ErrorObject,
+    HeardThoughts,
+    NoAnswer,
+    Stream,
+    parse,
+    read,
+    request_body,
+    request_fields,
 )
-from arbitrage.types import Completion
 from teachers.endpoint import Endpoint
+from teachers.refusal import refusal
+from teachers.tokens import TokenCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from arbitrage import config
-    from arbitrage.types import Message
+    from arbitrage.types import Completion, Message
+    from teachers.completions import Answers
 
-_FINISH_REASONS = {
-    "end_turn": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_length": "length",
-}
-_HINTS: Mapping[int, str] = {
-    HTTPStatus.UNAUTHORIZED: "check api_key_env",
-    HTTPStatus.FORBIDDEN: "check api_key_env",
-    HTTPStatus.NOT_FOUND: "check model and base_url",
-}
+_MEGABYTE = 1 << 20
+_MOST_BYTES = 32 * _MEGABYTE
+_MOST_BYTES_OF_A_REFUSAL = _MEGABYTE // 16
+_PARSED_AT_ONCE = _MEGABYTE // 4
+_STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
+_LAST = b"[DONE]"
 
 
 async def open_teachers(configs: Sequence[config.OpenAITeacher]) -> list[OpenAITeacher]:
     """One teacher for each configuration, in order; nothing is connected yet.
 
     Raises:
-        ConfigError: an address is wrong, or a key's environment variable is not set.
+        ConfigError: an address is wrong, a key's environment variable is not set, or a
+            tokenizer cannot be loaded.
     """
-    return [OpenAITeacher(settings) for settings in configs]
+    counters: dict[str, TokenCounter] = {}
+    for settings in configs:
+        if settings.tokenizer and settings.tokenizer not in counters:
+            counters[settings.tokenizer] = await TokenCounter.load(
+                settings.tokenizer, f"teacher {settings.name!r}"
+            )
+    return [OpenAITeacher(each, counters.get(each.tokenizer or "")) for each in configs]
 
 
 class OpenAITeacher:
@@ -56,46 +61,52 @@ class OpenAITeacher:
 
     It keeps up to `max_concurrency` connections alive. It knows no timeout of
     its own: the pool gives each call its deadline.
+
+    Args:
+        counter: counts the tokens that the endpoint does not; None leaves them uncounted.
     """
 
-    def __init__(self, settings: config.OpenAITeacher) -> None:
+    def __init__(self, settings: config.OpenAITeacher, counter: TokenCounter | None = None) -> None:
         self.name = settings.name
         self._endpoint = Endpoint.of(settings)
         self._url = self._endpoint.at("chat/completions")
-        self._request = {"model": settings.model, **_sampling_fields(settings.sampling)}
+        self._fields = request_fields(settings)
+        self._n = settings.sampling.n
+        self._counter = counter
         self._connections = settings.max_concurrency
+        self._opens_thoughts = False
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
     def __repr__(self) -> str:
         return f"OpenAITeacher(name={self.name!r}, place={self._endpoint.place!r})"
 
-    async def complete(self, messages: Sequence[Message]) -> Completion:
+    async def complete(
+        self, messages: Sequence[Message], on_delta: Callable[[str], None] | None = None
+    ) -> Sequence[Completion]:
         """Sends the conversation; cancelling closes the connection.
 
+        An endpoint that knows no `n` is asked once more for each answer that is missing,
+        side by side; of these calls, one that fails is left out.
+
         Raises:
-            TeacherRateLimited: HTTP 429, with its Retry-After.
-            TeacherUnavailable: HTTP 5xx, or the connection was refused or broke.
+            TeacherRateLimited: HTTP 429, with the time to wait.
+            TeacherUnavailable: HTTP 408, 409, 425 or 5xx; the connection was refused or
+                broke, or a stream ended before its answer did.
+            TeacherMisconfigured: HTTP 401, 402, 403, 404, or an account without credit.
             TeacherRejected: any other status that is no answer.
-            TeacherAnswerInvalid: the answer is not JSON, or holds no text.
+            TeacherAnswerInvalid: the answer is not JSON, holds no text, or is over 32 MB.
         """
-        if self._closed:
-            raise TeacherUnavailable(f"{self._endpoint.place}: the teacher is closed")
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        body = {**self._request, "messages": turns}
-        try:
-            # a redirect would take prompt and key to a host that nobody configured
-            async with self._connected().post(
-                self._url, json=body, allow_redirects=False
-            ) as response:
-                content = await response.read()
-        except (aiohttp.ClientError, OSError) as error:
-            reason = self._endpoint.public(str(error) or type(error).__name__)
-            # aiohttp's errors hold the request's headers, and so the key
-            raise TeacherUnavailable(f"{self._endpoint.place}: {reason}") from None
-        if HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
-            return self._read(content)
-        raise self._refusal(response.status, response.headers, content)
+        fields = {**self._fields, **_STREAMED} if on_delta else self._fields
+        completions, choices = await self._ask(fields, messages, on_delta)
+        if choices < self._n:
+            async with asyncio.TaskGroup() as group:
+                others = [
+                    group.create_task(self._ask_another(place, messages))
+                    for place in range(choices, self._n)
+                ]
+            completions.extend(completion for other in others for completion in other.result())
+        return completions
 
     async def close(self) -> None:
         """Closes the connections; calls under way fail as unavailable."""
@@ -103,130 +114,125 @@ class OpenAITeacher:
         if self._session:
             await self._session.close()
 
+    async def _ask_another(self, place: int, messages: Sequence[Message]) -> list[Completion]:
+        fields = {**self._fields, "n": 1}
+        if "seed" in fields:
+            fields["seed"] += place
+        try:
+            return (await self._ask(fields, messages)).completions
+        except TeacherError:
+            return []  # the answers that did come are paid for
+
+    async def _ask(
+        self,
+        fields: Mapping[str, Any],
+        messages: Sequence[Message],
+        on_delta: Callable[[str], None] | None = None,
+    ) -> Answers:
+        if self._closed:
+            raise self._unavailable("the teacher is closed")
+        request = request_body(fields, messages)
+        try:
+            # a redirect would take prompt and key to a host that nobody configured
+            async with self._connected().post(
+                self._url, data=request, allow_redirects=False
+            ) as response:
+                answers = await self._answers(response, on_delta)
+        except (aiohttp.ClientError, OSError) as error:
+            # aiohttp's errors hold the request's headers, and so the key
+            raise self._unavailable(str(error) or type(error).__name__) from None
+        if self._counter:
+            completions = await self._counter.count(messages, answers.completions)
+            return answers._replace(completions=completions)
+        return answers
+
     def _connected(self) -> aiohttp.ClientSession:
         # made here and not in the constructor, since it belongs to the running loop
         if self._session is None:
-            key = self._endpoint.key
+            headers = {"Content-Type": "application/json"}
+            if self._endpoint.key:
+                headers["Authorization"] = f"Bearer {self._endpoint.key}"
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"Authorization": f"Bearer {key}"} if key else None,
+                headers=headers,
                 proxy=self._endpoint.proxy,
                 timeout=aiohttp.ClientTimeout(total=None),
             )
         return self._session
 
-    def _read(self, content: bytes) -> Completion:
+    async def _answers(
+        self, response: aiohttp.ClientResponse, on_delta: Callable[[str], None] | None
+    ) -> Answers:
+        """What the endpoint answers, or the error that it means."""
+        if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+            content, _ = await body.beginning(response, _MOST_BYTES_OF_A_REFUSAL)
+            raise refusal(self._endpoint, response.status, response.headers, _json_or_text(content))
+        streamed = on_delta and response.content_type == "text/event-stream"
         try:
-            return _completion(json.loads(content))
-        except (ValueError, RecursionError) as error:
-            # the JSON parser's message quotes nothing of the answer
-            reason = f"the answer is not JSON: {error}"
-        except _NoText as error:
-            reason = str(error)
-        raise TeacherAnswerInvalid(f"{self._endpoint.place}: {self._endpoint.public(reason)}")
+            if on_delta and streamed:
+                return await self._listen(response, on_delta)
+            answers = await self._read(response)
+        except NoAnswer as error:
+            if isinstance(error, HeardThoughts):
+                self._opens_thoughts = True
+            raise TeacherAnswerInvalid(
+                f"{self._endpoint.place}: {self._endpoint.public(str(error))}",
+                prompt_tokens=error.billed.prompt_tokens,
+                completion_tokens=error.billed.completion_tokens,
+            ) from None
+        except body.TooLong:
+            reason = f"answer over {_MOST_BYTES // _MEGABYTE} MB"
+            raise TeacherAnswerInvalid(f"{self._endpoint.place}: {reason}") from None
+        except ErrorObject as error:
+            if error.status:
+                raise refusal(self._endpoint, error.status, response.headers, error.body) from None
+            raise self._unavailable(f"an error in the stream: {error}") from None
+        if on_delta and (text := answers.completions[0].text):
+            on_delta(text)
+        return answers
 
-    def _refusal(self, status: int, headers: Mapping[str, str], content: bytes) -> TeacherError:
-        said = self._endpoint.public(_message_in(content)) or "no reason given"
-        message = f"{self._endpoint.place}: HTTP {status}: {said}"
-        retry_after_seconds = _seconds_until(headers.get("Retry-After"))
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            return TeacherRateLimited(message, retry_after_seconds=retry_after_seconds)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TeacherUnavailable(message, retry_after_seconds=retry_after_seconds)
-        hint = f"; {_HINTS[status]}" if status in _HINTS else ""
-        return TeacherRejected(message + hint)
+    async def _read(self, response: aiohttp.ClientResponse) -> Answers:
+        content = await body.whole(response, _MOST_BYTES)
+        if len(content) > _PARSED_AT_ONCE:
+            return await asyncio.to_thread(lambda: read(_json(content), self._n))
+        return read(_json(content), self._n)
 
+    async def _listen(
+        self, response: aiohttp.ClientResponse, on_delta: Callable[[str], None]
+    ) -> Answers:
+        stream = Stream(on_delta, self._n, opened=self._opens_thoughts)
+        ended = False
+        try:
+            async with aclosing(body.events(response, _MOST_BYTES)) as events:
+                async for data in events:
+                    if ended := data == _LAST:
+                        break
+                    stream.take(_json(data))
+            if ended:
+                await body.run_out(response)
+        except aiohttp.ClientError:
+            if not stream.whole:
+                raise
+        # some servers leave the mark out, others the reason why the answer ends
+        if not ended and not stream.whole:
+            raise self._unavailable("the stream was cut off before the answer's end")
+        return stream.finish()
 
-class _NoText(Exception):
-    """An answer in JSON that holds no text, and why."""
-
-
-def _completion(body: Any) -> Completion:
-    match body:
-        case {"choices": [{"message": {"content": str() | list() as content}} as choice, *_]}:
-            text = content if isinstance(content, str) else "".join(map(_part, content))
-        case {"choices": [{"message": {"content": None}} as choice, *_]}:
-            raise _NoText(f"the content is null (finish_reason {choice.get('finish_reason')!r})")
-        case {"choices": [_, *_]}:
-            raise _NoText("the first choice holds no message with a content")
-        case {"choices": []}:
-            raise _NoText("choices is empty")
-        case {"error": error}:
-            raise _NoText(f"an error instead of choices: {_said(error)}")
-        case _:
-            raise _NoText("choices are missing")
-    if not _is_unicode(text):
-        raise _NoText("the content holds half a surrogate pair")
-    reason = choice.get("finish_reason")
-    reason = reason if isinstance(reason, str) and _is_unicode(reason) else "stop"
-    usage = body.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    return Completion(
-        text=text,
-        finish_reason=_FINISH_REASONS.get(reason, reason),
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-    )
-
-
-def _part(part: object) -> str:
-    """The text of one part of a content; thoughts and images are not part of the answer."""
-    match part:
-        case str():
-            return part
-        case {"type": "text" | "output_text", "text": str(text)}:
-            return text
-        case _:
-            return ""
+    def _unavailable(self, reason: str) -> TeacherUnavailable:
+        return TeacherUnavailable(f"{self._endpoint.place}: {self._endpoint.public(reason)}")
 
 
-def _count(tokens: object) -> int | None:
-    return tokens if type(tokens) is int and tokens >= 0 else None
-
-
-def _is_unicode(text: str) -> bool:
-    # JSON may spell a lone surrogate, which no file or wire can store
-    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
-
-
-def _message_in(content: bytes) -> str:
-    """The provider's own words in the body of a refusal."""
+def _json(content: bytes) -> Any:
     try:
-        return _said(json.loads(content))
+        return parse(content)
+    except (ValueError, RecursionError) as error:
+        # the JSON parser's message quotes nothing of the answer
+        raise NoAnswer(f"the answer is not JSON: {error}") from None
+
+
+def _json_or_text(content: bytes) -> object:
+    try:
+        return parse(content)
     except (ValueError, RecursionError):
         return content.decode("utf-8", "replace")
-
-
-def _said(body: Any) -> str:
-    while isinstance(body, dict):
-        body = next((body[k] for k in ("error", "message", "detail") if body.get(k)), "")
-    return body if isinstance(body, str) else json.dumps(body)
-
-
-def _seconds_until(retry_after: str | None) -> float | None:
-    """Seconds from now, of a Retry-After that holds seconds or an HTTP date."""
-    if retry_after is None:
-        return None
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(retry_after)
-        except ValueError:
-            return None
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        seconds = (date - datetime.now(UTC)).total_seconds()
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
-
-
-def _sampling_fields(sampling: config.Sampling) -> dict[str, Any]:
-    """The settings that are set; what is left out is the provider's choice."""
-    fields: dict[str, Any] = {
-        name: value
-        for name in ("temperature", "top_p", "max_tokens", "frequency_penalty", "seed")
-        if (value := getattr(sampling, name)) is not None
-    }
-    if sampling.stop:
-        fields["stop"] = list(sampling.stop)
-    return fields

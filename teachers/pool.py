@@ -1,69 +1,169 @@
-"""The pool: who may be asked for a prompt, and how one teacher is asked."""
+"""The pool: who may be asked for a prompt, and what became of asking."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from decimal import Decimal
+import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from arbitrage.errors import TeacherError, TeacherTimeout
-from arbitrage.language import UNDETERMINED, normalise, same
+from arbitrage.errors import BudgetSpent, NoTeacherAvailable, TeacherError
 from arbitrage.types import Candidate, Failure, TeacherInfo
+from teachers.budget import Budget
+from teachers.member import Call, Member
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from arbitrage import config
+    from arbitrage.events import Called
     from arbitrage.ports import Teacher
-    from arbitrage.types import Completion, Prompt
+    from arbitrage.types import Prompt
 
-_MILLION = 1_000_000
+_LOG = logging.getLogger(__name__)
+_DAY_SECONDS = 86_400.0
+_LAST_ASKS_SECONDS = 0.1
+_DRAIN_POLL_SECONDS = 0.05
 
 
 class Pool:
-    """The teachers of a configuration, each within its limits.
+    """The teachers of a configuration, each within its limits, all within one budget.
 
-    Args:
-        entries: each teacher with its configuration, in the configuration's order.
+    Attributes:
+        budget: what all calls may cost together.
     """
 
-    def __init__(self, entries: Sequence[tuple[config.AnyTeacher, Teacher]]) -> None:
-        self._members = {
-            settings.name: _Member.of(settings, teacher) for settings, teacher in entries
-        }
+    def __init__(
+        self,
+        entries: Sequence[tuple[config.AnyTeacher, Teacher]],
+        *,
+        budget: Budget | None = None,
+        only_trainable: bool = False,
+        hear: Callable[[Called], None] = lambda _: None,
+    ) -> None:
+        """Takes opened teachers.
+
+        Args:
+            entries: each with its configuration, in the configuration's order.
+            budget: by default, there is no limit.
+            only_trainable: ask only those whose outputs may train other models.
+            hear: is told of every attempt.
+        """
+        self.budget = budget or Budget()
+        self._only_trainable = only_trainable
+        self._hear = hear
+        self._members: dict[str, Member] = {}
+        self._leaving: list[Member] = []
+        self._drains: set[asyncio.Task[None]] = set()
+        self._take(entries)
+
+    @property
+    def entries(self) -> list[tuple[config.AnyTeacher, Teacher]]:
+        """Each teacher with its configuration, in the configuration's order."""
+        return [(member.settings, member.teacher) for member in self._members.values()]
 
     def available(self, prompt: Prompt) -> list[str]:
-        """Arms whose languages include the prompt's; every arm where that is not known."""
-        return [arm for arm, member in self._members.items() if member.speaks(prompt.language)]
+        """Arms that may be asked for this prompt now, in the configuration's order.
 
-    async def ask(self, arm: str, prompt: Prompt) -> Candidate:
-        """Asks one teacher, within its `timeout_seconds` and `max_concurrency`.
+        Those whose languages include the prompt's, whose circuit is closed or due for
+        a probe, and which the budget allows. One that its provider limits is left out
+        if its configuration says so, unless nobody else is left.
+        """
+        able = [m for m in self._eligible(prompt) if m.well and m.affordable(prompt)]
+        free = [m for m in able if m.settings.when_limited == "wait" or not m.limited(prompt)]
+        return [member.settings.name for member in free or able]
 
-        Waiting for one of its permits counts towards the timeout and the latency.
-        A `TeacherError` and a timeout come back as a failed candidate; any other
-        exception is a bug in the adapter, and is raised.
+    def refusal(self, prompt: Prompt) -> NoTeacherAvailable:
+        """Why nobody may be asked for this prompt now, teacher by teacher."""
+        eligible = self._eligible(prompt)
+        if not eligible:
+            which = " whose outputs may train others" if self._only_trainable else ""
+            return NoTeacherAvailable(
+                f"no teacher{which} is configured for {prompt.language!r}; add it to languages"
+            )
+        sick = [member for member in eligible if member.affordable(prompt)]
+        if not sick:
+            return BudgetSpent(
+                f"the budget of {self.budget.limit} USD is spent ({self.budget.spent:.6f} so far); "
+                "raise policy.budget_usd"
+            )
+        reasons = "; ".join(f"{m.settings.name} is {m.why_left_alone()}" for m in sick)
+        return NoTeacherAvailable(
+            f"no teacher may be asked in {prompt.language!r} now: {reasons}",
+            retry_after_seconds=min(member.returns_in_seconds for member in sick),
+        )
+
+    async def ask(
+        self,
+        arm: str,
+        prompt: Prompt,
+        *,
+        deadline: float | None = None,
+        on_delta: Callable[[str], None] | None = None,
+    ) -> list[Candidate]:
+        """Asks one teacher, within its limits, and again where a failure may pass.
+
+        A `TeacherError` comes back as a failed candidate; any other exception is a bug
+        in the adapter, and is raised.
+
+        Args:
+            arm: who is asked.
+            prompt: what is asked.
+            deadline: time of the loop's clock at which to give up; None for a day from now.
+            on_delta: hears the answer piece by piece, where the teacher streams.
+
+        Returns:
+            One candidate an answer, or one that failed.
 
         Raises:
             KeyError: no teacher has this name.
         """
-        member = self._members[arm]
+        leaving = {member.settings.name: member for member in self._leaving}
+        member = self._members[arm] if arm in self._members else leaving[arm]
         started = perf_counter()
-        answer = await member.answer(prompt)
-        latency_seconds = perf_counter() - started
-        if isinstance(answer, Failure):
-            return Candidate(arm, failure=answer, latency_seconds=latency_seconds)
-        return Candidate(
-            arm,
-            completion=answer,
-            latency_seconds=latency_seconds,
-            cost_usd=member.cost_usd(answer),
+        call = Call(
+            prompt,
+            deadline=deadline or asyncio.get_running_loop().time() + _DAY_SECONDS,
+            on_delta=on_delta,
+            may_leave=lambda: self._another_may_answer(arm, prompt),
         )
+        try:
+            answers = await member.answer(call)
+        except TeacherError as error:
+            failure = Failure(error.outcome, str(error))
+            latency, cost = perf_counter() - started, float(call.billed)
+            return [Candidate(arm, failure=failure, latency_seconds=latency, cost_usd=cost)]
+        latency = perf_counter() - started
+        return [
+            Candidate(
+                arm,
+                completion=completion,
+                latency_seconds=latency,
+                cost_usd=float(cost if number else cost + call.billed),
+            )
+            for number, (completion, cost) in enumerate(answers)
+        ]
 
     def describe(self) -> list[TeacherInfo]:
         """Every teacher of the configuration, in its order."""
-        return [member.describe() for member in self._members.values()]
+        return [self._info(member) for member in self._members.values()]
+
+    def replace(self, entries: Sequence[tuple[config.AnyTeacher, Teacher]]) -> None:
+        """Takes another configuration's teachers, without dropping a call.
+
+        A teacher that stays is only configured anew. One that goes is asked no more;
+        it is closed when its last call has ended.
+        """
+        before = self._members
+        self._members = {}
+        self._take(entries, before)
+        stay = {id(member.teacher) for member in self._members.values()}
+        for member in before.values():
+            if id(member.teacher) not in stay:
+                self._leaving.append(member)
+                drain = asyncio.create_task(self._drain(member))
+                self._drains.add(drain)
+                drain.add_done_callback(self._drains.discard)
 
     async def close(self) -> None:
         """Closes all teachers side by side; calls under way fail.
@@ -71,82 +171,70 @@ class Pool:
         Raises:
             ExceptionGroup: some did not close; the others are closed all the same.
         """
-        teachers = {id(member.teacher): member.teacher for member in self._members.values()}
+        for drain in self._drains:
+            drain.cancel()
+        members = [*self._members.values(), *self._leaving]
+        teachers = {id(member.teacher): member.teacher for member in members}
         ends = await asyncio.gather(
             *(teacher.close() for teacher in teachers.values()), return_exceptions=True
         )
         if errors := [end for end in ends if isinstance(end, BaseException)]:
             raise BaseExceptionGroup("teachers did not close", errors)
 
+    def _take(
+        self,
+        entries: Sequence[tuple[config.AnyTeacher, Teacher]],
+        before: dict[str, Member] | None = None,
+    ) -> None:
+        known = {id(member.teacher): member for member in (before or {}).values()}
+        for settings, teacher in entries:
+            member = known.get(id(teacher))
+            if member and member.settings.name == settings.name:
+                member.configure(settings)
+            else:
+                member = Member(settings, teacher, self.budget, self._hear)
+            self._members[settings.name] = member
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """One teacher, with what the pool holds it to."""
-
-    settings: config.AnyTeacher
-    teacher: Teacher
-    languages: tuple[str, ...]
-    permits: asyncio.Semaphore
-    # decimal, so that a cost is the price as written times the tokens, without binary dust
-    prompt_price: Decimal
-    completion_price: Decimal
-
-    @classmethod
-    def of(cls, settings: config.AnyTeacher, teacher: Teacher) -> _Member:
-        return cls(
-            settings=settings,
-            teacher=teacher,
-            languages=tuple(dict.fromkeys(normalise(tag) for tag in settings.languages)),
-            permits=asyncio.Semaphore(settings.max_concurrency),
-            prompt_price=Decimal(str(settings.price_per_million.prompt)),
-            completion_price=Decimal(str(settings.price_per_million.completion)),
-        )
-
-    def speaks(self, language: str) -> bool:
-        if not self.languages or language == UNDETERMINED:
-            return True
-        return any(same(tag, language) for tag in self.languages)
-
-    async def answer(self, prompt: Prompt) -> Completion | Failure:
-        deadline = asyncio.timeout(self.settings.timeout_seconds)
-        asked = False
+    async def _drain(self, member: Member) -> None:
+        # a prompt may have chosen it a moment ago, and not yet asked
+        await asyncio.sleep(_LAST_ASKS_SECONDS)
+        while not member.idle:  # noqa: ASYNC110 - rare, and nobody waits for it
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+        self._leaving.remove(member)
         try:
-            async with deadline, self.permits:
-                asked = True
-                return await self.teacher.complete(prompt.messages)
-        except TeacherError as error:
-            return Failure(error.outcome, str(error))
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            return Failure(TeacherTimeout.outcome, self._late(asked=asked))
+            await member.teacher.close()
+        except Exception:  # noqa: BLE001 - whatever it is, the pool goes on without it
+            _LOG.exception("teacher %r did not close", member.settings.name)
 
-    def _late(self, *, asked: bool) -> str:
-        seconds = f"{self.settings.timeout_seconds:g} s"
-        if asked:
-            return f"no answer within {seconds}; raise timeout_seconds if that is too short"
-        permits = self.settings.max_concurrency
-        return (
-            f"not asked within {seconds}, since its {permits} concurrent calls were taken; "
-            "raise max_concurrency or lower the prompts in flight"
+    def _eligible(self, prompt: Prompt) -> list[Member]:
+        return [
+            member
+            for member in self._members.values()
+            if member.speaks(prompt.language)
+            and (member.settings.trainable or not self._only_trainable)
+        ]
+
+    def _another_may_answer(self, arm: str, prompt: Prompt) -> bool:
+        return any(
+            member.settings.name != arm
+            and member.well
+            and member.affordable(prompt)
+            and not member.limited(prompt)
+            for member in self._eligible(prompt)
         )
 
-    def cost_usd(self, completion: Completion) -> float:
-        if completion.cached:
-            return 0.0
-        prompt = (completion.prompt_tokens or 0) * self.prompt_price
-        answer = (completion.completion_tokens or 0) * self.completion_price
-        return float((prompt + answer) / _MILLION)
-
-    def describe(self) -> TeacherInfo:
+    def _info(self, member: Member) -> TeacherInfo:
+        settings, tariff = member.settings, member.account.tariff
+        may_be_asked = settings.trainable or not self._only_trainable
         return TeacherInfo(
-            name=self.settings.name,
-            kind=self.settings.kind,
-            model=self.settings.model,
-            available=True,
-            languages=self.languages,
-            license=self.settings.license,
-            prompt_price=self.settings.price_per_million.prompt,
-            completion_price=self.settings.price_per_million.completion,
-            max_concurrency=self.settings.max_concurrency,
+            name=settings.name,
+            kind=settings.kind,
+            model=settings.model,
+            available=bool(may_be_asked and member.available),
+            languages=member.languages,
+            license=settings.license,
+            prompt_price=float(tariff.prompt),
+            completion_price=float(tariff.completion),
+            max_concurrency=settings.max_concurrency,
+            trainable=settings.trainable,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import re
 from typing import TYPE_CHECKING
 
 from arbitrage.errors import TeacherRateLimited, TeacherUnavailable
@@ -17,7 +18,7 @@ from arbitrage.types import Completion
 from teachers.phrases import PHRASES, language_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from arbitrage import config
     from arbitrage.types import Message
@@ -46,8 +47,12 @@ class ScriptedTeacher:
         self._calls = 0
         self._closed = asyncio.Event()
 
-    async def complete(self, messages: Sequence[Message]) -> Completion:
+    async def complete(
+        self, messages: Sequence[Message], on_delta: Callable[[str], None] | None = None
+    ) -> list[Completion]:
         """Answers after the configured latency; tokens are counted as four bytes each.
+
+        Of several answers to one call, each but the first begins with its number.
 
         Raises:
             TeacherRateLimited: at once, in a share `rate_limit_rate` of the calls.
@@ -65,11 +70,19 @@ class ScriptedTeacher:
         text = self._answer(messages)
         if settings.drift_after is not None and call >= settings.drift_after:
             text = f"{DRIFTED} {text}"
-        return Completion(
-            text=text,
-            prompt_tokens=sum(_tokens(message.content) for message in messages),
-            completion_tokens=_tokens(text),
-        )
+        if on_delta:
+            for word in re.findall(r"\S+\s*", text):
+                on_delta(word)
+        others = (f"{number}. {text}" for number in range(2, settings.sampling.n + 1))
+        prompt_tokens = sum(_tokens(message.content) for message in messages)
+        return [
+            Completion(
+                text=answer,
+                prompt_tokens=0 if number else prompt_tokens,
+                completion_tokens=_tokens(answer),
+            )
+            for number, answer in enumerate((text, *others))
+        ]
 
     async def close(self) -> None:
         """Ends the waits of calls under way, which fail as unavailable."""

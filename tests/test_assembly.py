@@ -10,7 +10,7 @@ import pytest
 import assembly
 from arbitrage import config
 from arbitrage.errors import ConfigError, SinkError
-from arbitrage.events import Accepted, Answered, Judged, Left, Routed, Stored
+from arbitrage.events import Accepted, Answered, Called, Judged, Left, Routed, Stored
 from arbitrage.types import Prompt
 from tests.processes import published, write_config
 from tests.service import scripted, settings
@@ -64,7 +64,7 @@ async def test_observers_hear_everything_in_order(tmp_path: Path) -> None:
     heard: list[type[Event]] = []
     async with assembly.open(settings(tmp_path), observers=[Listener()]) as engine:
         await engine.arbitrate(Prompt.of("Warum?", language="de"))
-    assert heard == [Accepted, Routed, Answered, Answered, Judged, Stored, Left]
+    assert heard == [Accepted, Routed, *[Called, Answered] * 2, Judged, Stored, Left]
 
 
 async def test_parts_are_closed_in_reverse_order(tmp_path: Path, closed: list[str]) -> None:

@@ -38,7 +38,7 @@ def teacher(**changes: Any) -> dict[str, Any]:
         (teacher(max_concurency=3), "teachers[0].max_concurency: unknown key; did you mean"),
         (teacher(base_url="x"), "teachers[0].base_url: unknown key; valid are"),
         (teacher(kind="opena"), "teachers[0].kind: unknown 'opena'; did you mean 'openai'?"),
-        ({"teachers": [{"name": "x"}]}, "teachers[0].kind: is required; one of openai, llama_cpp"),
+        ({"teachers": [{"name": "x"}]}, "teachers[0].kind: is required; one of openai, litellm, vllm, llama_cpp"),
         (teacher(sampling={"temprature": 1.0}), "teachers[0].sampling.temprature: unknown key"),
         (teacher(max_concurrency="8"), "teachers[0].max_concurrency: input should be a valid int"),
         (teacher(max_concurrency=0), "teachers[0].max_concurrency: input should be greater than"),

@@ -48,7 +48,7 @@ async def test_arms_of_one_file_share_an_engine_and_keep_their_sampling() -> Non
     brief = config.Sampling(temperature=0.0, max_tokens=5)
     async with opened(settings("a"), settings("b", sampling=brief)) as (a, b):
         assert a._engine is b._engine
-        answers = await asyncio.gather(a.complete(ASK), b.complete(ASK))
+        answers = [answer for (answer,) in await asyncio.gather(a.complete(ASK), b.complete(ASK))]
         assert [answer.completion_tokens for answer in answers] == [24, 5]
         assert [answer.finish_reason for answer in answers] == ["length", "length"]
         assert answers[0].text.startswith(answers[1].text)
@@ -58,7 +58,7 @@ async def test_arms_of_one_file_share_an_engine_and_keep_their_sampling() -> Non
 async def test_a_base_model_answers_by_its_template_and_stops_before_the_next_question() -> None:
     asked = settings("a", BASE, max_tokens=64, prompt_template="Question: {prompt}\nAnswer:")
     async with opened(asked) as (teacher,):
-        answer = await teacher.complete([Message("user", "¿Cuál es la capital de Perú?")])
+        (answer,) = await teacher.complete([Message("user", "¿Cuál es la capital de Perú?")])
     assert "Lima" in answer.text
     assert "Question:" not in answer.text
     assert answer.completion_tokens
@@ -67,7 +67,7 @@ async def test_a_base_model_answers_by_its_template_and_stops_before_the_next_qu
 async def test_a_seed_makes_an_answer_repeatable() -> None:
     drawn = config.Sampling(temperature=1.0, max_tokens=16, seed=11)
     async with opened(settings("a", sampling=drawn)) as (teacher,):
-        texts = {(await teacher.complete(ASK)).text for _ in range(3)}
+        texts = {(await teacher.complete(ASK))[0].text for _ in range(3)}
     assert len(texts) == 1
 
 
@@ -82,7 +82,7 @@ async def test_any_gguf_file_is_one_entry(tmp_path: Path) -> None:
     file = tmp_path / "own.gguf"
     file.symlink_to(weights.locate(CHAT))
     async with opened(settings("a", str(file), sha256=weights.PACKAGED[CHAT].sha256)) as (teacher,):
-        assert (await teacher.complete(ASK)).text
+        assert (await teacher.complete(ASK))[0].text
 
 
 async def test_a_wrong_digest_a_cut_file_and_a_missing_template_are_one_line(
@@ -114,7 +114,7 @@ async def test_waiting_for_a_slot_can_be_cancelled() -> None:
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
-        assert (await first).text
+        assert (await first)[0].text
 
 
 _LOADS_AND_WAITS = """

@@ -40,7 +40,7 @@ LABELS = {
 TEACHERS = (
     scripted("ada", 1.0, price_per_million=config.Price(prompt=3.0, completion=15.0)),
     scripted("bob", -1.0),
-    scripted("dud", failure_rate=1.0),
+    scripted("dud", failure_rate=1.0, max_attempts=1),
 )
 
 
@@ -122,7 +122,9 @@ async def test_teachers_are_counted_by_how_they_answer(
     for teacher, outcome in (("ada", "ok"), ("bob", "ok"), ("dud", "unavailable")):
         assert figure(figures, "teacher_requests_total", teacher=teacher, outcome=outcome) == 5
         assert figure(figures, "teacher_seconds_count", teacher=teacher) == 5
-        assert figure(figures, "teacher_available", teacher=teacher) == 1
+        # five failures in a row have opened the circuit of the one that fails
+        available = figure(figures, "teacher_available", teacher=teacher)
+        assert available == (outcome == "ok")
     tokens = figure(figures, "teacher_tokens_total", teacher="ada", direction="prompt") or 0
     words = figure(figures, "teacher_tokens_total", teacher="ada", direction="completion") or 0
     told = [sample.winner for sample in samples]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from arbitrage.types import Sample
 
 TEACHERS = [
-    TeacherInfo("alpha", "openai", "alpha-7b", available=True, license="apache-2.0"),
+    TeacherInfo("alpha", "openai", "alpha-7b", available=True, license="apache-2.0", trainable=True),
     TeacherInfo("beta", "openai", "beta|9b", available=True),
 ]
 ANSWERS = [
@@ -26,7 +26,7 @@ ANSWERS = [
 
 
 async def card_of(out: Path, samples: Sequence[Sample]) -> str:
-    opened = await sink.open(config.Sink(path=out), teachers=TEACHERS)
+    opened = await sink.open(config.Sink(path=out), teachers=lambda: TEACHERS)
     for one in samples:
         await opened.write(one)
     await opened.close()
@@ -38,8 +38,8 @@ async def test_the_card_tells_what_is_there(tmp_path: Path) -> None:
     assert "3 samples in 2 languages." in card
     assert f"| ar | 2 | {(0.5 + 0.551) / 2:.3f} | alpha 1, beta 1 | 1 |" in card
     assert "| no | 1 | 0.504 | alpha 1 | 0 |" in card
-    assert "| alpha | alpha-7b | apache-2.0 | 2 |" in card
-    assert "| beta | beta\\|9b | not stated | 1 |" in card
+    assert "| alpha | alpha-7b | apache-2.0 | yes | 2 |" in card
+    assert "| beta | beta\\|9b | not stated | not stated | 1 |" in card
     assert "| thompson | 4 |" in card
     assert 'load_dataset("path/of/this/folder", "ar", split="train")' in card
 

@@ -36,7 +36,7 @@ COLUMNS = {
     " finish_reason: string, gates: list<element: struct<gate: string, reason: string>>,"
     " scores: list<element: struct<name: string, value: double>>, reward: double,"
     " advantage: double, prompt_tokens: int64, completion_tokens: int64,"
-    " latency_seconds: double, cost_usd: double, cached: bool>>",
+    " latency_seconds: double, cost_usd: double, cached: bool, reasoning: string>>",
     "metadata": "list<element: struct<key: string, value: string>>",
     "created_at": "timestamp[us, tz=UTC]",
 }
@@ -117,6 +117,7 @@ async def test_a_row_says_what_the_sample_says(tmp_path: Path) -> None:
                 "latency_seconds": 0.25,
                 "cost_usd": 0.001,
                 "cached": False,
+                "reasoning": None,
             },
             {
                 "teacher": "gamma",
@@ -132,6 +133,7 @@ async def test_a_row_says_what_the_sample_says(tmp_path: Path) -> None:
                 "latency_seconds": 0.0,
                 "cost_usd": 0.0,
                 "cached": False,
+                "reasoning": None,
             },
             {
                 "teacher": "delta",
@@ -147,6 +149,7 @@ async def test_a_row_says_what_the_sample_says(tmp_path: Path) -> None:
                 "latency_seconds": 0.0,
                 "cost_usd": 0.0,
                 "cached": None,
+                "reasoning": None,
             },
         ],
         "metadata": [{"key": "source", "value": "x"}],

@@ -983,6 +983,7 @@ class Candidate(_message.Message):
     COST_USD_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     WAVE_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
     teacher: _builtins.str
     """The teacher that was asked."""
     completion: _builtins.str
@@ -1009,6 +1010,8 @@ class Candidate(_message.Message):
     """Whether the answer came from the completion cache, without a call to the teacher."""
     wave: _builtins.int
     """The wave in which the teacher was asked, counted from 0."""
+    reasoning: _builtins.str
+    """What the model thought before it answered, where it tells. Never part of the completion."""
     @_builtins.property
     def error(self) -> Global___CandidateError:
         """Why there is no answer. Unset: the teacher answered."""
@@ -1042,10 +1045,11 @@ class Candidate(_message.Message):
         cost_usd: _builtins.float = ...,
         cached: _builtins.bool = ...,
         wave: _builtins.int = ...,
+        reasoning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_advantage", b"_advantage", "_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "_reward", b"_reward", "advantage", b"advantage", "completion_tokens", b"completion_tokens", "error", b"error", "latency", b"latency", "prompt_tokens", b"prompt_tokens", "reward", b"reward"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_advantage", b"_advantage", "_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "_reward", b"_reward", "advantage", b"advantage", "cached", b"cached", "completion", b"completion", "completion_tokens", b"completion_tokens", "cost_usd", b"cost_usd", "error", b"error", "finish_reason", b"finish_reason", "gates", b"gates", "latency", b"latency", "prompt_tokens", b"prompt_tokens", "reward", b"reward", "scores", b"scores", "teacher", b"teacher", "wave", b"wave"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_advantage", b"_advantage", "_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "_reward", b"_reward", "advantage", b"advantage", "cached", b"cached", "completion", b"completion", "completion_tokens", b"completion_tokens", "cost_usd", b"cost_usd", "error", b"error", "finish_reason", b"finish_reason", "gates", b"gates", "latency", b"latency", "prompt_tokens", b"prompt_tokens", "reasoning", b"reasoning", "reward", b"reward", "scores", b"scores", "teacher", b"teacher", "wave", b"wave"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__advantage: _TypeAlias = _typing.Literal["advantage"]  # noqa: Y015
     _WhichOneofArgType__advantage: _TypeAlias = _typing.Literal["_advantage", b"_advantage"]  # noqa: Y015
@@ -1134,6 +1138,7 @@ class Teacher(_message.Message):
     LANGUAGES_FIELD_NUMBER: _builtins.int
     LICENSE_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENCY_FIELD_NUMBER: _builtins.int
+    TRAINABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The teacher's unique name, which is also its arm's."""
     kind: _builtins.str
@@ -1146,6 +1151,8 @@ class Teacher(_message.Message):
     """The license under which its answers come, as configured. Empty: not stated."""
     max_concurrency: _builtins.int
     """How many calls it takes at once. 0: no limit of its own."""
+    trainable: _builtins.bool
+    """Whether its terms let its answers train other models. Unset: not stated."""
     @_builtins.property
     def price_per_million(self) -> Global___PricePerMillion:
         """What its tokens cost. Unset: no price is configured, and its calls count as free."""
@@ -1165,12 +1172,15 @@ class Teacher(_message.Message):
         languages: _abc.Iterable[_builtins.str] | None = ...,
         license: _builtins.str = ...,
         max_concurrency: _builtins.int = ...,
+        trainable: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["price_per_million", b"price_per_million"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_trainable", b"_trainable", "price_per_million", b"price_per_million", "trainable", b"trainable"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "kind", b"kind", "languages", b"languages", "license", b"license", "max_concurrency", b"max_concurrency", "model", b"model", "name", b"name", "price_per_million", b"price_per_million"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_trainable", b"_trainable", "available", b"available", "kind", b"kind", "languages", b"languages", "license", b"license", "max_concurrency", b"max_concurrency", "model", b"model", "name", b"name", "price_per_million", b"price_per_million", "trainable", b"trainable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__trainable: _TypeAlias = _typing.Literal["trainable"]  # noqa: Y015
+    _WhichOneofArgType__trainable: _TypeAlias = _typing.Literal["_trainable", b"_trainable"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trainable) -> _WhichOneofReturnType__trainable | None: ...
 
 Global___Teacher: _TypeAlias = Teacher  # noqa: Y015
 

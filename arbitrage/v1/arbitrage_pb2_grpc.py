@@ -83,7 +83,8 @@ class ArbitrageServiceServicer:
         rate limits, outages); or the answers could not be scored, or the sample not stored.
         FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was
         stopped by a gate or failed, not all of them for the moment only. What they answered was paid
-        for and is stored; asking again pays again.
+        for and is stored; asking again pays again. Or the budget is spent, and nobody may be asked
+        before it is raised. Its google.rpc.ErrorInfo tells the two apart: NO_WINNER, BUDGET_SPENT.
         DEADLINE_EXCEEDED: the client's deadline passed first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

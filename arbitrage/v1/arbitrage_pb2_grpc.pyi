@@ -65,7 +65,8 @@ class ArbitrageServiceStub:
     rate limits, outages); or the answers could not be scored, or the sample not stored.
     FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was
     stopped by a gate or failed, not all of them for the moment only. What they answered was paid
-    for and is stored; asking again pays again.
+    for and is stored; asking again pays again. Or the budget is spent, and nobody may be asked
+    before it is raised. Its google.rpc.ErrorInfo tells the two apart: NO_WINNER, BUDGET_SPENT.
     DEADLINE_EXCEEDED: the client's deadline passed first.
     """
     StreamComplete: _grpc.UnaryStreamMultiCallable[_arbitrage_pb2.StreamCompleteRequest, _arbitrage_pb2.StreamCompleteResponse]
@@ -124,7 +125,8 @@ class ArbitrageServiceAsyncStub(ArbitrageServiceStub):
     rate limits, outages); or the answers could not be scored, or the sample not stored.
     FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was
     stopped by a gate or failed, not all of them for the moment only. What they answered was paid
-    for and is stored; asking again pays again.
+    for and is stored; asking again pays again. Or the budget is spent, and nobody may be asked
+    before it is raised. Its google.rpc.ErrorInfo tells the two apart: NO_WINNER, BUDGET_SPENT.
     DEADLINE_EXCEEDED: the client's deadline passed first.
     """
     StreamComplete: _aio.UnaryStreamMultiCallable[_arbitrage_pb2.StreamCompleteRequest, _arbitrage_pb2.StreamCompleteResponse]  # type: ignore[assignment]
@@ -186,7 +188,8 @@ class ArbitrageServiceServicer(metaclass=_abc_1.ABCMeta):
         rate limits, outages); or the answers could not be scored, or the sample not stored.
         FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was
         stopped by a gate or failed, not all of them for the moment only. What they answered was paid
-        for and is stored; asking again pays again.
+        for and is stored; asking again pays again. Or the budget is spent, and nobody may be asked
+        before it is raised. Its google.rpc.ErrorInfo tells the two apart: NO_WINNER, BUDGET_SPENT.
         DEADLINE_EXCEEDED: the client's deadline passed first.
         """
 

@@ -1,0 +1,315 @@
+"""A teacher as the pool knows it: how it is called within its limits and its means."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from decimal import Decimal
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import stamina
+
+from arbitrage.errors import (
+    TeacherAnswerInvalid,
+    TeacherError,
+    TeacherOverBudget,
+    TeacherRateLimited,
+    TeacherTimeout,
+    TeacherUnavailable,
+)
+from arbitrage.events import Called
+from arbitrage.language import UNDETERMINED, normalise, same
+from teachers.budget import Account, Tariff
+from teachers.health import Health
+from teachers.hedge import hedged
+from teachers.limits import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from arbitrage import config
+    from arbitrage.ports import Teacher
+    from arbitrage.types import Completion, Prompt
+    from teachers.budget import Budget
+
+_PASSING = (TeacherUnavailable, TeacherAnswerInvalid)
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS, _WAIT_JITTER_SECONDS = 0.1, 5.0, 0.25
+
+
+@dataclass(slots=True)
+class Call:
+    """What is asked of a teacher for one prompt, whatever number of attempts it takes.
+
+    Attributes:
+        deadline: time on the loop's clock at which to give up.
+        on_delta: hears the answer piece by piece.
+        may_leave: tells whether somebody else could answer the prompt instead.
+        seconds: that attempts have taken.
+        tokens: that were taken from the teacher's rate for the attempt under way.
+        billed: US dollars for attempts that failed.
+        drafted: whether a piece of the answer was told, which cannot be taken back.
+    """
+
+    prompt: Prompt
+    deadline: float
+    on_delta: Callable[[str], None] | None
+    may_leave: Callable[[], bool]
+    seconds: float = 0.0
+    tokens: int = 0
+    billed: Decimal = Decimal(0)
+    drafted: bool = False
+
+    def tell(self, text: str) -> None:
+        """Passes a piece of the answer on."""
+        self.drafted = True
+        if self.on_delta:
+            self.on_delta(text)
+
+
+class Member:
+    """One teacher of the pool, held to its limits.
+
+    A call passes, in this order: the circuit breaker, a permit, the cooldown, the
+    requests and the tokens a minute, the budget.
+
+    Attributes:
+        settings: its configuration.
+        teacher: its adapter.
+        languages: normalised tags it may be asked in; empty for all.
+    """
+
+    def __init__(
+        self,
+        settings: config.AnyTeacher,
+        teacher: Teacher,
+        budget: Budget,
+        hear: Callable[[Called], None],
+    ) -> None:
+        self.teacher = teacher
+        self._budget = budget
+        self._hear = hear
+        self._health = Health(settings.max_concurrency)
+        self._requests: Rate | None = None
+        self._tokens: Rate | None = None
+        self.configure(settings)
+
+    def configure(self, settings: config.AnyTeacher) -> None:
+        """Takes a configuration, the first or a later one; calls under way go on."""
+        self.settings = settings
+        self.languages = tuple(dict.fromkeys(normalise(tag) for tag in settings.languages))
+        price = settings.price_per_million or getattr(self.teacher, "price", None)
+        self.account = Account(Tariff.of(price), settings.sampling, self._budget)
+        self._health.concurrency.allow(settings.max_concurrency)
+        self._requests = _rate(Rate.of_requests, settings.requests_per_minute, self._requests)
+        self._tokens = _rate(Rate.of_tokens, settings.tokens_per_minute, self._tokens)
+
+    def speaks(self, language: str) -> bool:
+        """Whether it may be asked in a language; yes where that is not known."""
+        if not self.languages or language == UNDETERMINED:
+            return True
+        return any(same(tag, language) for tag in self.languages)
+
+    @property
+    def well(self) -> bool:
+        """Whether a call would be let through, as far as its health goes."""
+        return self._health.breaker.ready
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call is under way or waits."""
+        return self._health.concurrency.idle
+
+    @property
+    def available(self) -> bool:
+        """Whether it answers as usual: no open circuit, no cooldown, and means to pay it."""
+        health = self._health
+        well = health.breaker.closed and not health.cooldown.remaining_seconds
+        return well and self.account.within_budget
+
+    @property
+    def returns_in_seconds(self) -> float:
+        """When the open circuit lets the next call through."""
+        return self._health.breaker.remaining_seconds
+
+    def affordable(self, prompt: Prompt) -> bool:
+        """Whether the budget allows a call."""
+        return self.account.affordable(prompt)
+
+    def limited(self, prompt: Prompt) -> bool:
+        """Whether a prompt would wait for what the provider allows."""
+        return bool(
+            self._health.limited
+            or (self._requests and not self._requests.ready())
+            or (self._tokens and not self._tokens.ready(self._expected_tokens(prompt)))
+        )
+
+    def why_left_alone(self) -> str:
+        """What the open circuit is about."""
+        return str(self._health.refusal())
+
+    async def answer(self, call: Call) -> list[tuple[Completion, Decimal]]:
+        """Calls the teacher, again where that is worth it, until the call's deadline.
+
+        Returns:
+            Each answer with its cost in US dollars.
+
+        Raises:
+            TeacherError: there is no answer.
+        """
+        retries = stamina.retry_context(
+            on=lambda error: self._worth_another(call, error),
+            attempts=self.settings.max_attempts,
+            timeout=None,
+            wait_initial=_FIRST_WAIT_SECONDS,
+            wait_max=_LONGEST_WAIT_SECONDS,
+            wait_jitter=_WAIT_JITTER_SECONDS,
+        )
+        try:
+            async with asyncio.timeout_at(call.deadline) as deadline:
+                async for attempt in retries:
+                    with attempt:
+                        return await self._attempt(call)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+        if call.seconds:
+            raise TeacherTimeout("no answer before the prompt's time was over")
+        raise TeacherTimeout(
+            "not asked before the prompt's time was over; raise the teacher's limits or "
+            "job.deadline_seconds, or lower the prompts in flight"
+        )
+
+    async def _attempt(self, call: Call) -> list[tuple[Completion, Decimal]]:
+        """Sends the call once; again only where it was sent too early and may wait."""
+        permits, refused = self._health.concurrency, False
+        while True:
+            if not self.well:
+                raise self._health.refusal()
+            await permits.acquire(first=refused)
+            try:
+                await self._clear(call)
+                return await self._send(call)
+            except TeacherRateLimited:
+                if not self._worth_waiting(call):
+                    raise
+                refused = True
+            finally:
+                permits.release()
+
+    async def _clear(self, call: Call) -> None:
+        """Waits until the provider takes another call."""
+        await self._pause(call)
+        if self._requests:
+            await self._requests.take()
+        if self._tokens:
+            call.tokens = self._expected_tokens(call.prompt)
+            await self._tokens.take(call.tokens)
+        # another prompt's call may have been refused while this one waited
+        await self._pause(call)
+
+    async def _pause(self, call: Call) -> None:
+        if not self._back_in_time(call):
+            seconds = self._health.cooldown.remaining_seconds
+            raise TeacherRateLimited(
+                f"its provider takes calls in {seconds:.0f} s again; the prompt's time ends before"
+            )
+        await self._health.cooldown.wait()
+
+    async def _send(self, call: Call) -> list[tuple[Completion, Decimal]]:
+        if not self.affordable(call.prompt):
+            raise TeacherOverBudget("not called, since the budget is spent; raise budget_usd")
+        circuit = self._health.enter()
+        started, outcome = monotonic(), "cancelled"
+        timeout_seconds = self.settings.timeout_seconds - call.seconds
+        try:
+            with self.account.reserved(call.prompt):
+                answers = await self._in_time(call, timeout_seconds)
+                tokens, costs = self.account.settle(call.prompt, answers)
+        except TeacherTimeout as error:
+            outcome = error.outcome
+            self._health.silent(circuit, monotonic() - started, timeout_seconds)
+            raise
+        except TeacherError as error:
+            outcome = error.outcome
+            call.billed += self.account.charge(error)
+            self._health.failed(circuit, error, started)
+            raise
+        except BaseException:
+            self._health.silent(circuit, monotonic() - started, timeout_seconds)
+            raise
+        else:
+            outcome = "ok"
+            self._health.answered(circuit, monotonic() - started)
+        finally:
+            seconds = monotonic() - started
+            call.seconds += seconds
+            self._hear(Called(self.settings.name, outcome, seconds))
+        if self._tokens:
+            self._tokens.correct(tokens - call.tokens)
+        return list(zip(answers, costs, strict=True))
+
+    async def _in_time(self, call: Call, timeout_seconds: float) -> Sequence[Completion]:
+        try:
+            async with asyncio.timeout(timeout_seconds) as limit:
+                return await self._complete(call)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        raise TeacherTimeout(
+            f"no answer within {timeout_seconds:.3g} s; raise timeout_seconds if that is too short"
+        )
+
+    def _complete(self, call: Call) -> Awaitable[Sequence[Completion]]:
+        messages = call.prompt.messages
+        if call.on_delta:
+            return self.teacher.complete(messages, call.tell)
+        percentile = self.settings.hedge_percentile
+        after_seconds = percentile and self._health.latencies.percentile(percentile)
+        if not after_seconds:
+            return self.teacher.complete(messages)
+        permits = self._health.concurrency
+
+        async def permitted() -> Sequence[Completion]:
+            try:
+                return await self.teacher.complete(messages)
+            finally:
+                permits.release()
+
+        def second() -> Awaitable[Sequence[Completion]] | None:
+            free = not self.limited(call.prompt) and self.affordable(call.prompt)
+            return permitted() if free and permits.try_acquire() else None
+
+        return hedged(lambda: self.teacher.complete(messages), after_seconds, second)
+
+    def _worth_another(self, call: Call, error: Exception) -> bool:
+        """Whether an attempt that failed should be followed by one more."""
+        return (
+            isinstance(error, _PASSING)
+            and self.well
+            and not call.drafted
+            and call.seconds < self.settings.timeout_seconds
+            and (not self._health.cooldown.remaining_seconds or self._worth_waiting(call))
+        )
+
+    def _worth_waiting(self, call: Call) -> bool:
+        """Whether a call that came too early should be sent again when it may."""
+        return (
+            not call.drafted
+            and self._back_in_time(call)
+            and (self.settings.when_limited == "wait" or not call.may_leave())
+        )
+
+    def _back_in_time(self, call: Call) -> bool:
+        remaining = call.deadline - asyncio.get_running_loop().time()
+        return self._health.cooldown.remaining_seconds < remaining
+
+    def _expected_tokens(self, prompt: Prompt) -> int:
+        return sum(self.account.expected_tokens(prompt))
+
+
+def _rate(make: Callable[[int], Rate], per_minute: int | None, before: Rate | None) -> Rate | None:
+    """The rate of a configuration: the one before if that is the same."""
+    if per_minute is None:
+        return None
+    return before if before and before.per_minute == per_minute else make(per_minute)
