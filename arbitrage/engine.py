@@ -13,6 +13,7 @@ import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from arbitrage.language import UNDETERMINED
 from arbitrage.types import Candidate, Context, Decision, Prompt, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from arbitrage.ports import (
         Gates,
@@ -71,17 +72,22 @@ class Engine:
         context = Context.of(prompt)
         decision: Decision | None = None
         candidates: list[Candidate] = []
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + self.deadline_seconds
+        deadline = asyncio.get_running_loop().time() + self.deadline_seconds
         with self._in_flight(prompt, listener) as emit:
-            while clock() < deadline and (arms := self._not_yet_asked(prompt, decision)):
+            while arms := await self._next_arms(prompt, decision, candidates, deadline):
                 wave = self.policy.select(context, arms, candidates)
                 if wave is None:
                     break
                 decision = decision.then(wave) if decision else wave
                 emit(Routed(prompt, wave))
+                ask = partial(
+                    self.pool.ask,
+                    prompt=prompt,
+                    tried={c.teacher for c in candidates},
+                    deadline=deadline,
+                )
                 streams = listener is not None and len(wave.arms) == 1
-                answered = await self._fan_out(prompt, wave, deadline, emit, streams=streams)
+                answered = await self._fan_out(prompt, wave, ask, emit, streams=streams)
                 candidates += await self._judge(prompt, answered, emit)
             if decision is None:
                 raise self.pool.refusal(prompt)
@@ -98,22 +104,35 @@ class Engine:
             return prompt
         return replace(prompt, language=self.detector.detect(prompt.text))
 
-    def _not_yet_asked(self, prompt: Prompt, decision: Decision | None) -> list[str]:
+    async def _next_arms(
+        self,
+        prompt: Prompt,
+        decision: Decision | None,
+        candidates: Sequence[Candidate],
+        deadline: float,
+    ) -> list[str]:
+        """Arms not yet asked; while no answer has passed, waits for those that are unwell."""
         asked = decision.arms if decision else ()
-        return [arm for arm in self.pool.available(prompt) if arm not in asked]
+        while asyncio.get_running_loop().time() < deadline:
+            if arms := [arm for arm in self.pool.available(prompt) if arm not in asked]:
+                return arms
+            answered = any(candidate.passed for candidate in candidates)
+            if answered or not await self.pool.another(prompt, asked, deadline):
+                break
+        return []
 
     async def _fan_out(
         self,
         prompt: Prompt,
         wave: Decision,
-        deadline: float,
+        pool_ask: Callable[..., Awaitable[Sequence[Candidate]]],
         emit: Callable[[Event], None],
         *,
         streams: bool,
     ) -> list[Candidate]:
         async def ask(arm: str) -> Sequence[Candidate]:
             on_delta = (lambda text: emit(Drafted(prompt, arm, text))) if streams else None
-            candidates = await self.pool.ask(arm, prompt, deadline=deadline, on_delta=on_delta)
+            candidates = await pool_ask(arm, on_delta=on_delta)
             for candidate in candidates:
                 emit(Answered(prompt, candidate))
             return candidates

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from arbitrage.errors import NoTeacherAvailable
     from arbitrage.events import Event
@@ -64,6 +64,9 @@ class Pool(Protocol):
     def available(self, prompt: Prompt) -> Sequence[str]:
         """Arms that may be asked for this prompt now, in the configuration's order."""
 
+    async def another(self, prompt: Prompt, asked: Collection[str], deadline: float) -> bool:
+        """Waits until an arm not yet asked may be asked again; False if none will be in time."""
+
     def refusal(self, prompt: Prompt) -> NoTeacherAvailable:
         """Why nobody may be asked for this prompt now, and when to try again."""
 
@@ -72,6 +75,7 @@ class Pool(Protocol):
         arm: str,
         prompt: Prompt,
         *,
+        tried: Collection[str] = (),
         deadline: float | None = None,
         on_delta: Callable[[str], None] | None = None,
     ) -> Sequence[Candidate]:
@@ -80,6 +84,7 @@ class Pool(Protocol):
         Args:
             arm: who is asked.
             prompt: what is asked.
+            tried: arms that have had no good answer to this prompt; the others might.
             deadline: time of the loop's clock at which to give up.
             on_delta: hears the answer piece by piece, where the teacher streams.
 

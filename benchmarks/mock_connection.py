@@ -151,6 +151,9 @@ class Connection(asyncio.Protocol):
         while self._reply and not self._full:
             if self._piece is not None:
                 self._transport.write(self._piece)
+                if self._transport.is_closing():
+                    # the client has gone, and its call is about to be counted so
+                    return
                 self._piece = next(self._reply.pieces, None)
             if self._piece is None:
                 self._end(self._reply.end)

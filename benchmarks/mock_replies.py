@@ -124,13 +124,15 @@ def _turn(place: int, message: object) -> tuple[str, str]:
 
 def reply(ask: Ask, script: Script, call: Call) -> Reply:
     """The reply to a call that does not hang."""
-    message = _Message(ask, script, call)
     fault = call.fault
+    if fault and fault.kind in _REFUSALS:
+        return _one(_refusal(fault))
+    message = _Message(ask, script, call)
     if fault:
         return _faulty(fault, message)
     if ask.stream:
-        pieces = message.stream()
-        return Reply(iter(pieces), interval=call.latency / len(pieces))
+        interval = call.latency / script.model(ask.model).stream_pieces
+        return Reply(message.stream(), interval)
     return _one(message.whole())
 
 
@@ -152,8 +154,8 @@ def _faulty(fault: Fault, message: _Message) -> Reply:
             made = _one(message.without_choices())
         case "huge":
             made = Reply(message.huge(int(fault.megabytes * _BYTES_IN_MEGABYTE)))
-        case _:
-            made = _one(_refusal(fault))
+        case kind:
+            raise ValueError(f"{kind!r} has no reply")
     return made
 
 
@@ -200,13 +202,13 @@ class _Message:
             return b"".join(self.stream())
         return response(200, self._completion())
 
-    def stream(self) -> list[bytes]:
+    def stream(self) -> Iterator[bytes]:
         """The response as events, in as many pieces as the model's settings say."""
         count = self._model.stream_pieces
-        pieces = [b"".join(self._deltas(turn, count)) for turn in range(count)]
-        pieces[0] = self._opening() + pieces[0]
-        pieces[-1] += self._closing()
-        return pieces
+        for turn in range(count):
+            before = self._opening() if turn == 0 else b""
+            after = self._closing() if turn == count - 1 else b""
+            yield before + b"".join(self._deltas(turn, count)) + after
 
     def malformed(self) -> bytes:
         """A whole response whose JSON ends in the middle."""

@@ -64,10 +64,11 @@ beside these there are texts in German, Spanish, French, Italian and Portuguese,
 for every other language. It opens with a number that differs from prompt to prompt, and holds its
 quality, drawn around the model's mean for the language, as `[quality 0.73]`.
 
-Stats: `{"models": {NAME: COUNTS}, "total": COUNTS, "connections": N}`, where COUNTS are `calls`
-received; `answered`, whole answers sent, dripping and huge ones among them; `cancelled`, calls
-whose client closed the connection before their end; `in_flight` and `most_in_flight`; and
-`faults`, calls that drew one, by kind. Requests that are no valid call are not counted.
+Stats: `{"models": {NAME: COUNTS}, "total": COUNTS, "connections": N}`. Among the N open
+connections is the one that asks. COUNTS are `calls` received; `answered`, whole answers sent,
+dripping and huge ones among them; `cancelled`, calls whose client closed the connection before
+their end; `in_flight` and `most_in_flight`; and `faults`, calls that drew one, by kind. Requests
+that are no valid call are not counted.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ from typing import TYPE_CHECKING
 
 from mock_connection import Connection
 from mock_http import Refused, response
-from mock_script import DEFAULT, Script, ScriptError, load, parse
+from mock_parser import ScriptError, load, parse
+from mock_script import DEFAULT, Script
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

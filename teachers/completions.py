@@ -3,60 +3,31 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from arbitrage.types import Completion
-from teachers.reasoning import Splitter, split
+from teachers.choices import NOT_COUNTED, Answers, Billed, Choice, NoAnswer, answers_of
+from teachers.reasoning import Splitter
 from teachers.refusal import said_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from arbitrage import config
     from arbitrage.types import Message
 
-_FINISH_REASONS = {
-    "end_turn": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_length": "length",
-}
-
-
-class Answers(NamedTuple):
-    """The usable answers of one call, and how many it brought in all."""
-
-    completions: list[Completion]
-    choices: int
-
-
-class Billed(NamedTuple):
-    """Tokens of one call; None where the endpoint does not say."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-    @classmethod
-    def of(cls, usage: object) -> Billed:
-        """Reads a `usage` object, where there is one."""
-        if not isinstance(usage, dict):
-            return cls()
-        return cls(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
-
-
-_UNKNOWN = Billed()
-
-
-class NoAnswer(Exception):
-    """JSON without an answer in it: why, and what was billed all the same."""
-
-    def __init__(self, reason: str, billed: Billed = _UNKNOWN) -> None:
-        super().__init__(reason)
-        self.billed = billed
+__all__ = [
+    "Answers",
+    "ErrorObject",
+    "HeardThoughts",
+    "NoAnswer",
+    "Stream",
+    "parse",
+    "read",
+    "request_body",
+    "request_fields",
+]
 
 
 class HeardThoughts(NoAnswer):
@@ -136,8 +107,8 @@ def read(body: Any, most: int) -> Answers:
     """
     match body:
         case {"choices": [_, *_] as found}:
-            choices = [_Choice.of(choice) for choice in found[:most]]
-            return _answers(choices, Billed.of(body.get("usage")))
+            choices = [Choice.of(choice) for choice in found[:most]]
+            return answers_of(choices, Billed.of(body.get("usage")))
         case {"choices": []}:
             raise NoAnswer("choices is empty", Billed.of(body.get("usage")))
         case {"error": error} if error:
@@ -163,8 +134,8 @@ class Stream:
         self._most = most
         self._splitter = Splitter(opened=opened)
         self._heard: list[str] = []
-        self._choices: dict[int, _Choice] = {}
-        self._billed = _UNKNOWN
+        self._choices: dict[int, Choice] = {}
+        self._billed = NOT_COUNTED
 
     @property
     def whole(self) -> bool:
@@ -199,7 +170,7 @@ class Stream:
         choices = [choice for _, choice in sorted(self._choices.items())]
         if not choices:
             raise NoAnswer("choices is empty", self._billed)
-        answers = _answers(choices, self._billed)
+        answers = answers_of(choices, self._billed)
         text, heard = answers.completions[0].text, "".join(self._heard)
         if not text.startswith(heard):
             raise HeardThoughts(
@@ -215,7 +186,7 @@ class Stream:
             raise NoAnswer("the stream holds something that is no choice")
         if not 0 <= index < self._most:
             return
-        so_far = self._choices.setdefault(index, _Choice())
+        so_far = self._choices.setdefault(index, Choice())
         piece = so_far.add(choice.get("delta"), choice.get("finish_reason"))
         if index == 0:
             self._hear(self._splitter.feed(piece))
@@ -224,132 +195,3 @@ class Stream:
         if piece:
             self._heard.append(piece)
             self._on_delta(piece)
-
-
-class _Choice:
-    """One answer as it comes: its text and its thoughts, whole or in pieces."""
-
-    __slots__ = ("finish_reason", "reasoning", "text")
-
-    def __init__(self) -> None:
-        self.text: list[str] | None = None
-        self.reasoning: list[str] = []
-        self.finish_reason: str | None = None
-
-    @classmethod
-    def of(cls, choice: Any) -> _Choice:
-        read = cls()
-        if isinstance(choice, dict):
-            read.add(choice.get("message"), choice.get("finish_reason"))
-        return read
-
-    def add(self, message: Any, finish_reason: object) -> str:
-        """Adds a message, or a piece of one, and returns its text."""
-        if isinstance(finish_reason, str) and _is_unicode(finish_reason):
-            self.finish_reason = _FINISH_REASONS.get(finish_reason, finish_reason)
-        if not isinstance(message, dict):
-            return ""
-        thoughts = message.get("reasoning_content") or message.get("reasoning")
-        if isinstance(thoughts, str):
-            self.reasoning.append(thoughts)
-        match message.get("content"):
-            case str(text):
-                pass
-            case list(parts):
-                self.reasoning += map(_thought, parts)
-                text = "".join(map(_text, parts))
-            case _:
-                return ""
-        self.text = self.text or []
-        self.text.append(text)
-        return text
-
-    def parts(self) -> tuple[str, str | None]:
-        """Its text and its reasoning.
-
-        Raises:
-            NoAnswer: it holds no text.
-        """
-        in_text, text = split("".join(self.text or ()))
-        reasoning = "".join(self.reasoning).strip() or None
-        if in_text:
-            reasoning = f"{reasoning}\n\n{in_text}" if reasoning else in_text
-        if reasoning and not text and self.finish_reason == "length":
-            raise NoAnswer("max_tokens were spent on thoughts; raise max_tokens")
-        if self.text is None:
-            raise NoAnswer(f"the answer holds no text (finish_reason {self.finish_reason!r})")
-        if not _is_unicode(text) or (reasoning and not _is_unicode(reasoning)):
-            raise NoAnswer("the answer holds half a surrogate pair")
-        return text, reasoning
-
-
-def _answers(choices: Sequence[_Choice], billed: Billed) -> Answers:
-    """Those of the choices that hold a text, with the tokens of all."""
-    usable, reasons = [], []
-    for choice in choices:
-        try:
-            usable.append((choice.finish_reason or "stop", *choice.parts()))
-        except NoAnswer as error:
-            reasons.append(str(error))
-    if not usable:
-        raise NoAnswer(reasons[0], billed)
-    prompt_tokens = billed.prompt_tokens
-    shares = _divide(billed.completion_tokens, [len(t) + len(r or "") for _, t, r in usable])
-    completions = []
-    for (finish_reason, text, reasoning), tokens in zip(usable, shares, strict=True):
-        completions.append(
-            Completion(text, finish_reason, prompt_tokens, tokens, reasoning=reasoning)
-        )
-        prompt_tokens = prompt_tokens and 0
-    return Answers(completions, len(choices))
-
-
-def _divide(total: int | None, weights: Sequence[int]) -> Sequence[int | None]:
-    """Parts of a whole number in proportion to weights, by largest remainder.
-
-    >>> _divide(10, [1, 1, 1]), _divide(7, [0, 0]), _divide(None, [1, 2])
-    ([4, 3, 3], [4, 3], [None, None])
-    """
-    if total is None or len(weights) == 1:
-        return [total] * len(weights)
-    if not any(weights):
-        weights = [1] * len(weights)
-    parts, remainders = zip(*(divmod(total * w, sum(weights)) for w in weights), strict=True)
-    by_remainder = sorted(range(len(weights)), key=lambda i: -remainders[i])
-    rounded_up = by_remainder[: total - sum(parts)]
-    return [part + (i in rounded_up) for i, part in enumerate(parts)]
-
-
-def _text(part: object) -> str:
-    """The text of one part of a content; images are not part of an answer."""
-    match part:
-        case str():
-            return part
-        case {"type": "text" | "output_text", "text": str(text)}:
-            return text
-        case _:
-            return ""
-
-
-def _thought(part: object) -> str:
-    """What one part of a content tells of the model's thoughts."""
-    match part:
-        case {"type": "thinking", "thinking": str(text)} | {"type": "reasoning", "text": str(text)}:
-            return text
-        case {"type": "thinking", "thinking": list(parts)}:
-            return "".join(map(_text, parts))
-        case _:
-            return ""
-
-
-def _count(tokens: object) -> int | None:
-    return tokens if type(tokens) is int and tokens >= 0 else None
-
-
-def _is_unicode(text: str) -> bool:
-    # JSON may spell half a surrogate pair, which no file or wire can store
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

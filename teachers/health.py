@@ -24,6 +24,10 @@ _TOO_SLOW = 2.0  # times that
 _SILENT_SHARE = 0.25  # of the timeout, where nobody knows how long answers take
 
 
+class CircuitOpen(TeacherUnavailable):
+    """No call was sent: the teacher is left alone for a while."""
+
+
 class Health:
     """The circuit breaker, the cooldown and the permits of one teacher, and what moves them.
 
@@ -53,18 +57,18 @@ class Health:
         """Lets a call through.
 
         Raises:
-            TeacherUnavailable: the circuit is open.
+            CircuitOpen: it is.
         """
         circuit = self.breaker.enter()
         if circuit is None:
             raise self.refusal()
         return circuit
 
-    def refusal(self) -> TeacherUnavailable:
+    def refusal(self) -> CircuitOpen:
         """Why the open circuit lets no call through, and since which error."""
         seconds = self.breaker.remaining_seconds
         when = f"for another {seconds:.1f} s" if seconds else "while a probe is under way"
-        return TeacherUnavailable(f"left alone {when}, since it fails: {self._last_error}")
+        return CircuitOpen(f"left alone {when}, since it fails: {self._last_error}")
 
     def answered(self, circuit: Circuit, seconds: float) -> None:
         """A call was answered."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from aiolimiter import AsyncLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 _MINUTE = 60.0
 _FIRST_PAUSE_SECONDS = 0.5
@@ -41,11 +43,6 @@ class Concurrency:
         return int(self._limit)
 
     @property
-    def idle(self) -> bool:
-        """Whether no call is under way or waits."""
-        return not (self._under_way or self._waiting)
-
-    @property
     def squeezed(self) -> bool:
         """Whether the provider has lowered the limit, and that is taken."""
         return self.limit < self.most and self._under_way >= self.limit
@@ -65,6 +62,15 @@ class Concurrency:
             else:
                 self._waiting = deque(p for p in self._waiting if p is not permit)
             raise
+
+    @asynccontextmanager
+    async def permit(self, *, first: bool = False) -> AsyncIterator[None]:
+        """Holds a permit for the length of a call."""
+        await self.acquire(first=first)
+        try:
+            yield
+        finally:
+            self.release()
 
     def try_acquire(self) -> bool:
         """Takes a permit if one is free."""
@@ -109,12 +115,25 @@ class Concurrency:
                 permit.set_result(None)
 
 
+@dataclass(slots=True)
+class Taken:
+    """An amount that was taken from a rate, and when on the loop's clock it is used."""
+
+    rate: Rate
+    at: float
+    amount: float
+
+
 class Rate:
     """An amount in any minute: a leaky bucket that holds a `burst` of it.
 
     What the bucket can hold is taken off what drips through in a minute, so that not
     even a burst after a pause exceeds the limit. An amount that is known only after
     the call is guessed before, and the difference is made up for by the next calls.
+    An amount above the burst is saved up for, and a difference may be in favour of the
+    next; so that neither adds to another minute, that of the last one is counted, too.
+
+    One takes at a time: its user queues the others.
     """
 
     def __init__(self, per_minute: int, *, burst: float) -> None:
@@ -130,6 +149,8 @@ class Rate:
         dripping = per_minute - burst + 1.0
         self._bucket = AsyncLimiter(burst, _MINUTE * burst / dripping)
         self._owed = 0.0
+        self._minute: deque[Taken] = deque()
+        self._in_minute = 0.0
 
     @classmethod
     def of_requests(cls, per_minute: int) -> Rate:
@@ -143,20 +164,43 @@ class Rate:
 
     def ready(self, amount: float = 1.0) -> bool:
         """Whether the amount could be taken at once, or, if it is a large one, its first part."""
-        return self._bucket.has_capacity(min(max(0.0, amount + self._owed), self._burst))
+        first = min(max(0.0, amount + self._owed), self._burst)
+        return self._bucket.has_capacity(first) and not self._full_seconds(amount)
 
-    async def take(self, amount: float = 1.0) -> None:
+    async def take(self, amount: float = 1.0) -> Taken:
         """Waits until the amount, and what is owed, may be used."""
-        due = max(0.0, amount + self._owed)
-        self._owed = min(0.0, amount + self._owed)
-        while due > 0.0:
-            part = min(due, self._burst)
-            await self._bucket.acquire(part)
-            due -= part
+        self._owed += amount
+        try:
+            while self._owed > 0.0:
+                part = min(self._owed, self._burst)
+                await self._bucket.acquire(part)
+                self._owed -= part
+            while seconds := self._full_seconds(amount):  # noqa: ASYNC110 - only time helps
+                await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self._owed -= amount
+            raise
+        taken = Taken(self, asyncio.get_running_loop().time(), amount)
+        self._minute.append(taken)
+        self._in_minute += amount
+        return taken
 
-    def correct(self, difference: float) -> None:
-        """Takes note that a call used so much more than was taken for it, or less."""
+    def correct(self, taken: Taken, used: float) -> None:
+        """Takes note that a call used more than was taken for it, or less."""
+        difference = used - taken.amount
         self._owed += difference
+        if self._minute and taken.at >= self._minute[0].at:
+            taken.amount = used
+            self._in_minute += difference
+
+    def _full_seconds(self, amount: float) -> float:
+        """Until the last minute has room for it; one too large for any has it to itself."""
+        now = asyncio.get_running_loop().time()
+        while self._minute and self._minute[0].at <= now - _MINUTE:
+            self._in_minute -= self._minute.popleft().amount
+        if not self._minute or self._in_minute + amount <= self.per_minute:
+            return 0.0
+        return self._minute[0].at + _MINUTE - now
 
 
 class Cooldown:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import stamina
+import tenacity
 
 from arbitrage.errors import (
     TeacherAnswerInvalid,
@@ -21,9 +21,10 @@ from arbitrage.errors import (
 from arbitrage.events import Called
 from arbitrage.language import UNDETERMINED, normalise, same
 from teachers.budget import Account, Tariff
-from teachers.health import Health
+from teachers.health import CircuitOpen, Health
 from teachers.hedge import hedged
-from teachers.limits import Rate
+from teachers.limits import Rate, Taken
+from teachers.patience import patience
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from teachers.budget import Budget
 
 _PASSING = (TeacherUnavailable, TeacherAnswerInvalid)
-_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS, _WAIT_JITTER_SECONDS = 0.1, 5.0, 0.25
+_PROBE_POLL_SECONDS = 0.05
+_BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0.0, 0.25)
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ class Call:
     on_delta: Callable[[str], None] | None
     may_leave: Callable[[], bool]
     seconds: float = 0.0
-    tokens: int = 0
+    tokens: Taken | None = None
     billed: Decimal = Decimal(0)
     drafted: bool = False
 
@@ -92,6 +94,8 @@ class Member:
         self._health = Health(settings.max_concurrency)
         self._requests: Rate | None = None
         self._tokens: Rate | None = None
+        self._next = asyncio.Lock()
+        self._asked = 0
         self.configure(settings)
 
     def configure(self, settings: config.AnyTeacher) -> None:
@@ -117,8 +121,8 @@ class Member:
 
     @property
     def idle(self) -> bool:
-        """Whether no call is under way or waits."""
-        return self._health.concurrency.idle
+        """Whether no prompt waits for its answer."""
+        return not self._asked
 
     @property
     def available(self) -> bool:
@@ -140,6 +144,7 @@ class Member:
         """Whether a prompt would wait for what the provider allows."""
         return bool(
             self._health.limited
+            or self._next.locked()
             or (self._requests and not self._requests.ready())
             or (self._tokens and not self._tokens.ready(self._expected_tokens(prompt)))
         )
@@ -157,22 +162,24 @@ class Member:
         Raises:
             TeacherError: there is no answer.
         """
-        retries = stamina.retry_context(
-            on=lambda error: self._worth_another(call, error),
-            attempts=self.settings.max_attempts,
-            timeout=None,
-            wait_initial=_FIRST_WAIT_SECONDS,
-            wait_max=_LONGEST_WAIT_SECONDS,
-            wait_jitter=_WAIT_JITTER_SECONDS,
+        retries = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(lambda error: self._worth_another(call, error)),
+            stop=tenacity.stop_after_attempt(self.settings.max_attempts),
+            wait=_BACKOFF,
+            reraise=True,
         )
+        self._asked += 1
         try:
-            async with asyncio.timeout_at(call.deadline) as deadline:
+            remaining = call.deadline - asyncio.get_running_loop().time()
+            async with patience(remaining) as deadline:
                 async for attempt in retries:
                     with attempt:
                         return await self._attempt(call)
         except TimeoutError:
             if not deadline.expired():
                 raise
+        finally:
+            self._asked -= 1
         if call.seconds:
             raise TeacherTimeout("no answer before the prompt's time was over")
         raise TeacherTimeout(
@@ -182,31 +189,43 @@ class Member:
 
     async def _attempt(self, call: Call) -> list[tuple[Completion, Decimal]]:
         """Sends the call once; again only where it was sent too early and may wait."""
-        permits, refused = self._health.concurrency, False
+        refused = False
         while True:
-            if not self.well:
-                raise self._health.refusal()
-            await permits.acquire(first=refused)
             try:
-                await self._clear(call)
-                return await self._send(call)
-            except TeacherRateLimited:
+                await self._recovery(call)
+                async with self._health.concurrency.permit(first=refused):
+                    await self._clear(call)
+                    return await self._send(call)
+            except (TeacherRateLimited, CircuitOpen):
                 if not self._worth_waiting(call):
                     raise
                 refused = True
-            finally:
-                permits.release()
+
+    async def _recovery(self, call: Call) -> None:
+        """Returns when the circuit lets a call through, and at once where it is worth no wait."""
+        while not self.well and self._worth_waiting(call):  # noqa: ASYNC110 - rare
+            await asyncio.sleep(max(self.returns_in_seconds, _PROBE_POLL_SECONDS))
+        if not self.well:
+            raise self._health.refusal()
 
     async def _clear(self, call: Call) -> None:
         """Waits until the provider takes another call."""
         await self._pause(call)
-        if self._requests:
-            await self._requests.take()
-        if self._tokens:
-            call.tokens = self._expected_tokens(call.prompt)
-            await self._tokens.take(call.tokens)
-        # another prompt's call may have been refused while this one waited
-        await self._pause(call)
+        # one at a time: those that wait for a cooldown must not save up what is sent after it
+        async with self._next:
+            if not self.well:
+                raise self._health.refusal()
+            request, call.tokens = await self._take(call.prompt)
+            # another prompt's call may have been refused while this one waited
+            await self._pause(call)
+            for taken in (request, call.tokens):
+                if taken:
+                    taken.at = asyncio.get_running_loop().time()
+
+    async def _take(self, prompt: Prompt) -> tuple[Taken | None, Taken | None]:
+        request = await self._requests.take() if self._requests else None
+        tokens = await self._tokens.take(self._expected_tokens(prompt)) if self._tokens else None
+        return request, tokens
 
     async def _pause(self, call: Call) -> None:
         if not self._back_in_time(call):
@@ -245,13 +264,13 @@ class Member:
             seconds = monotonic() - started
             call.seconds += seconds
             self._hear(Called(self.settings.name, outcome, seconds))
-        if self._tokens:
-            self._tokens.correct(tokens - call.tokens)
+        if call.tokens:
+            call.tokens.rate.correct(call.tokens, tokens)
         return list(zip(answers, costs, strict=True))
 
     async def _in_time(self, call: Call, timeout_seconds: float) -> Sequence[Completion]:
         try:
-            async with asyncio.timeout(timeout_seconds) as limit:
+            async with patience(timeout_seconds) as limit:
                 return await self._complete(call)
         except TimeoutError:
             if not limit.expired():
@@ -272,7 +291,10 @@ class Member:
 
         async def permitted() -> Sequence[Completion]:
             try:
-                return await self.teacher.complete(messages)
+                async with self._next:
+                    await self._take(call.prompt)
+                with self.account.reserved(call.prompt):
+                    return await self.teacher.complete(messages)
             finally:
                 permits.release()
 
@@ -282,7 +304,7 @@ class Member:
 
         return hedged(lambda: self.teacher.complete(messages), after_seconds, second)
 
-    def _worth_another(self, call: Call, error: Exception) -> bool:
+    def _worth_another(self, call: Call, error: BaseException) -> bool:
         """Whether an attempt that failed should be followed by one more."""
         return (
             isinstance(error, _PASSING)
@@ -296,13 +318,14 @@ class Member:
         """Whether a call that came too early should be sent again when it may."""
         return (
             not call.drafted
+            and call.seconds < self.settings.timeout_seconds
             and self._back_in_time(call)
-            and (self.settings.when_limited == "wait" or not call.may_leave())
+            and (not call.may_leave() or (self.settings.when_limited == "wait" and self.well))
         )
 
     def _back_in_time(self, call: Call) -> bool:
         remaining = call.deadline - asyncio.get_running_loop().time()
-        return self._health.cooldown.remaining_seconds < remaining
+        return max(self._health.cooldown.remaining_seconds, self.returns_in_seconds) < remaining
 
     def _expected_tokens(self, prompt: Prompt) -> int:
         return sum(self.account.expected_tokens(prompt))

@@ -59,8 +59,8 @@ async def open_teachers(configs: Sequence[config.OpenAITeacher]) -> list[OpenAIT
 class OpenAITeacher:
     """A model behind an OpenAI-compatible endpoint.
 
-    It keeps up to `max_concurrency` connections alive. It knows no timeout of
-    its own: the pool gives each call its deadline.
+    It keeps as many connections alive as it has calls side by side. Limits and
+    deadlines are the pool's, which can change them while the teacher is at work.
 
     Args:
         counter: counts the tokens that the endpoint does not; None leaves them uncounted.
@@ -73,9 +73,9 @@ class OpenAITeacher:
         self._fields = request_fields(settings)
         self._n = settings.sampling.n
         self._counter = counter
-        self._connections = settings.max_concurrency
         self._opens_thoughts = False
         self._session: aiohttp.ClientSession | None = None
+        self._replies: set[aiohttp.ClientResponse] = set()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -111,6 +111,9 @@ class OpenAITeacher:
     async def close(self) -> None:
         """Closes the connections; calls under way fail as unavailable."""
         self._closed = True
+        # the session's end alone would leave who reads a body waiting for ever
+        for response in self._replies:
+            response.close()
         if self._session:
             await self._session.close()
 
@@ -137,7 +140,11 @@ class OpenAITeacher:
             async with self._connected().post(
                 self._url, data=request, allow_redirects=False
             ) as response:
-                answers = await self._answers(response, on_delta)
+                self._replies.add(response)
+                try:
+                    answers = await self._answers(response, on_delta)
+                finally:
+                    self._replies.discard(response)
         except (aiohttp.ClientError, OSError) as error:
             # aiohttp's errors hold the request's headers, and so the key
             raise self._unavailable(str(error) or type(error).__name__) from None
@@ -153,7 +160,7 @@ class OpenAITeacher:
             if self._endpoint.key:
                 headers["Authorization"] = f"Bearer {self._endpoint.key}"
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections),
+                connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=headers,
                 proxy=self._endpoint.proxy,
@@ -195,8 +202,8 @@ class OpenAITeacher:
     async def _read(self, response: aiohttp.ClientResponse) -> Answers:
         content = await body.whole(response, _MOST_BYTES)
         if len(content) > _PARSED_AT_ONCE:
-            return await asyncio.to_thread(lambda: read(_json(content), self._n))
-        return read(_json(content), self._n)
+            return await asyncio.to_thread(lambda: read(_json(content, response), self._n))
+        return read(_json(content, response), self._n)
 
     async def _listen(
         self, response: aiohttp.ClientResponse, on_delta: Callable[[str], None]
@@ -208,7 +215,7 @@ class OpenAITeacher:
                 async for data in events:
                     if ended := data == _LAST:
                         break
-                    stream.take(_json(data))
+                    stream.take(_json(data, response))
             if ended:
                 await body.run_out(response)
         except aiohttp.ClientError:
@@ -223,12 +230,15 @@ class OpenAITeacher:
         return TeacherUnavailable(f"{self._endpoint.place}: {self._endpoint.public(reason)}")
 
 
-def _json(content: bytes) -> Any:
+def _json(content: bytes, response: aiohttp.ClientResponse) -> Any:
     try:
         return parse(content)
     except (ValueError, RecursionError) as error:
-        # the JSON parser's message quotes nothing of the answer
-        raise NoAnswer(f"the answer is not JSON: {error}") from None
+        kind = response.content_type
+        if kind.endswith(("json", "event-stream")):
+            # the JSON parser's message quotes nothing of the answer
+            raise NoAnswer(f"the answer is not JSON: {error}") from None
+        raise NoAnswer(f"the answer is not JSON but {kind}; check base_url") from None
 
 
 def _json_or_text(content: bytes) -> object:

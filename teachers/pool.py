@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from teachers.budget import Budget
 from teachers.member import Call, Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from arbitrage import config
     from arbitrage.events import Called
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _DAY_SECONDS = 86_400.0
 _LAST_ASKS_SECONDS = 0.1
-_DRAIN_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 class Pool:
@@ -73,6 +74,27 @@ class Pool:
         free = [m for m in able if m.settings.when_limited == "wait" or not m.limited(prompt)]
         return [member.settings.name for member in free or able]
 
+    async def another(self, prompt: Prompt, asked: Collection[str], deadline: float) -> bool:
+        """Waits until an arm not yet asked may be asked again; False if none will be in time.
+
+        Args:
+            prompt: what would be asked.
+            asked: arms that were.
+            deadline: time of the loop's clock.
+        """
+        seconds = min(
+            (
+                member.returns_in_seconds
+                for member in self._eligible(prompt)
+                if member.settings.name not in asked and member.affordable(prompt)
+            ),
+            default=math.inf,
+        )
+        if asyncio.get_running_loop().time() + seconds > deadline:
+            return False
+        await asyncio.sleep(max(seconds, _POLL_SECONDS))
+        return True
+
     def refusal(self, prompt: Prompt) -> NoTeacherAvailable:
         """Why nobody may be asked for this prompt now, teacher by teacher."""
         eligible = self._eligible(prompt)
@@ -98,6 +120,7 @@ class Pool:
         arm: str,
         prompt: Prompt,
         *,
+        tried: Collection[str] = (),
         deadline: float | None = None,
         on_delta: Callable[[str], None] | None = None,
     ) -> list[Candidate]:
@@ -109,6 +132,8 @@ class Pool:
         Args:
             arm: who is asked.
             prompt: what is asked.
+            tried: arms that have had no good answer to this prompt, so that a call which
+                would have to wait is not left to them.
             deadline: time of the loop's clock at which to give up; None for a day from now.
             on_delta: hears the answer piece by piece, where the teacher streams.
 
@@ -125,7 +150,7 @@ class Pool:
             prompt,
             deadline=deadline or asyncio.get_running_loop().time() + _DAY_SECONDS,
             on_delta=on_delta,
-            may_leave=lambda: self._another_may_answer(arm, prompt),
+            may_leave=lambda: self._another_may_answer(prompt, {arm, *tried}),
         )
         try:
             answers = await member.answer(call)
@@ -199,12 +224,13 @@ class Pool:
         # a prompt may have chosen it a moment ago, and not yet asked
         await asyncio.sleep(_LAST_ASKS_SECONDS)
         while not member.idle:  # noqa: ASYNC110 - rare, and nobody waits for it
-            await asyncio.sleep(_DRAIN_POLL_SECONDS)
-        self._leaving.remove(member)
+            await asyncio.sleep(_POLL_SECONDS)
         try:
             await member.teacher.close()
         except Exception:  # noqa: BLE001 - whatever it is, the pool goes on without it
             _LOG.exception("teacher %r did not close", member.settings.name)
+        # not before: if the pool is closed meanwhile, it ends what this one has begun
+        self._leaving.remove(member)
 
     def _eligible(self, prompt: Prompt) -> list[Member]:
         return [
@@ -214,9 +240,9 @@ class Pool:
             and (member.settings.trainable or not self._only_trainable)
         ]
 
-    def _another_may_answer(self, arm: str, prompt: Prompt) -> bool:
+    def _another_may_answer(self, prompt: Prompt, tried: Collection[str]) -> bool:
         return any(
-            member.settings.name != arm
+            member.settings.name not in tried
             and member.well
             and member.affordable(prompt)
             and not member.limited(prompt)

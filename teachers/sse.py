@@ -42,8 +42,8 @@ class EventReader:
 
     def finish(self) -> Iterator[bytes]:
         """Yields the last event where the server left out the blank line behind it."""
-        yield from self._take(bytes(self._rest.rstrip(b"\r\n")))
-        yield from self._take(b"")
+        for line in (*self._rest.splitlines(), bytearray()):
+            yield from self._take(bytes(line))
 
     def _take(self, line: bytes) -> Iterator[bytes]:
         if not self._begun:

@@ -63,10 +63,11 @@ class TokenCounter:
         """The answers of one call, with the counts that they lack."""
         counted = list(completions)
         if counted[0].completion_tokens is None:
-            answers = await self._tokens([(c.reasoning or "") + c.text for c in counted])
+            texts = await self._tokens([c.text for c in counted])
+            thoughts = await self._tokens([c.reasoning or "" for c in counted])
             counted = [
-                replace(c, completion_tokens=tokens)
-                for c, tokens in zip(counted, answers, strict=True)
+                replace(c, completion_tokens=text + thought)
+                for c, text, thought in zip(counted, texts, thoughts, strict=True)
             ]
         if counted[0].prompt_tokens is None:
             contents = await self._tokens([message.content for message in messages])

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from arbitrage import config
+from arbitrage.errors import TeacherError
+from arbitrage.types import Completion, Message
+from teachers.openai import OpenAITeacher
 
+ASK = (Message("user", "Why?"),)
+MESSAGES = [{"role": "user", "content": "Why?"}]
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -60,6 +67,22 @@ async def serve(reply: Reply) -> AsyncIterator[ChatServer]:
         await runner.cleanup()
 
 
+async def ask(server: ChatServer, **settings: Any) -> Sequence[Completion]:
+    teacher = OpenAITeacher(server.settings(**settings))
+    try:
+        return await teacher.complete(ASK)
+    finally:
+        await teacher.close()
+
+
+async def failure(reply: Reply, **settings: Any) -> TeacherError:
+    async with serve(reply) as server:
+        with pytest.raises(TeacherError) as caught:
+            await ask(server, **settings)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
 def body(content: object = "Hello.", **choice: Any) -> dict[str, Any]:
     """A whole answer, as the protocol has it."""
     message = {"role": "assistant", "content": content}
@@ -67,6 +90,11 @@ def body(content: object = "Hello.", **choice: Any) -> dict[str, Any]:
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"} | choice],
         "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
     }
+
+
+def body_of(**message: Any) -> dict[str, Any]:
+    """An answer whose message has these fields."""
+    return body(message={"role": "assistant"} | message)
 
 
 def sends(
@@ -81,6 +109,52 @@ def sends(
         return web.json_response(answer, status=status, headers=headers)
 
     return reply
+
+
+def in_turn(*replies: Reply) -> Reply:
+    """Answers the first request with the first reply, and so on; the last one goes on."""
+    left = list(replies)
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        return await (left.pop(0) if len(left) > 1 else left[0])(request)
+
+    return reply
+
+
+def chunk(content: str | None = None, **choice: Any) -> dict[str, Any]:
+    """A chunk of a streamed answer, as the protocol has it."""
+    delta = {} if content is None else {"content": content}
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": None} | choice]}
+
+
+USAGE = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
+LAST = chunk(finish_reason="stop")
+
+
+def events(*chunks: object, end: str = "data: [DONE]\n\n") -> bytes:
+    """Chunks as server-sent events."""
+    return "".join([*(f"data: {json.dumps(c)}\n\n" for c in chunks), end]).encode()
+
+
+def streams(pieces: Iterable[bytes], *, then: Reply | None = None) -> Reply:
+    """Writes an event stream piece by piece; then goes on with another reply, or ends it."""
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+            await asyncio.sleep(0)
+        return await then(request) if then else response
+
+    return reply
+
+
+async def drops(request: web.Request) -> web.StreamResponse:
+    """Drops the connection."""
+    assert request.transport
+    request.transport.close()
+    return web.StreamResponse()
 
 
 async def hangs(_: web.Request) -> web.StreamResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from arbitrage import config, weights
-from arbitrage.errors import ConfigError, TeacherRejected
+from arbitrage.errors import ConfigError, TeacherError, TeacherRejected
 from arbitrage.types import Message
 from teachers.llama_cpp import open_teachers
 
@@ -146,3 +147,55 @@ def test_signals_stay_the_process_s_own() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=60)[0] == "closed\n"
     assert process.returncode == 0
+
+
+async def test_closing_an_arm_ends_its_calls_and_leaves_the_model_to_the_others() -> None:
+    async with opened(settings("a", max_tokens=400), settings("b")) as (a, b):
+        a._fields["ignore_eos"] = True
+        call = asyncio.create_task(a.complete(ASK))
+        await asyncio.sleep(0.1)
+        await a.close()
+        with pytest.raises(TeacherError):
+            await call
+        with pytest.raises(TeacherError):
+            await a.complete(ASK)
+        (later,) = await open_teachers([settings("c")])
+        assert later._engine is b._engine
+        assert (await b.complete(ASK))[0].text
+        await later.close()
+        assert (await b.complete(ASK))[0].text
+
+
+async def test_several_answers_to_one_call_differ_and_count_the_prompt_once() -> None:
+    sampling = config.Sampling(temperature=1.0, max_tokens=16, seed=3, n=3)
+    async with opened(settings("a", sampling=sampling)) as (teacher,):
+        answers = await teacher.complete(ASK)
+        assert len({answer.text for answer in answers}) == 3
+        assert answers[0].prompt_tokens
+        assert [answer.prompt_tokens for answer in answers[1:]] == [0, 0]
+        assert await teacher.complete(ASK) == answers
+
+
+async def test_pieces_join_to_the_answer() -> None:
+    base = settings("base", BASE, prompt_template="Question: {prompt}\nAnswer:")
+    async with opened(settings("chat"), base) as teachers:
+        for teacher in teachers:
+            pieces: list[str] = []
+            (answer,) = await teacher.complete(ASK, pieces.append)
+            assert len(pieces) > 1
+            assert "".join(pieces) == answer.text
+
+
+async def test_a_schema_binds_the_answer() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"drink": {"type": "boolean"}},
+        "required": ["drink"],
+        "additionalProperties": False,
+    }
+    sampling = config.Sampling(temperature=0.0, max_tokens=64, json_schema=schema)
+    base = settings("b", BASE, sampling=sampling, prompt_template="Question: {prompt}\nAnswer:")
+    async with opened(settings("a", sampling=sampling), base) as teachers:
+        for teacher in teachers:
+            (answer,) = await teacher.complete(ASK)
+            assert list(json.loads(answer.text)) == ["drink"]

@@ -17,11 +17,11 @@ from statistics import fmean, quantiles
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mock_process import COMMAND, MockServer, mock_teacher
 
 from arbitrage.types import Candidate, Completion, Prompt
 from reward.gates import open_gates
 from reward.language import Detector
-from tests.mock_process import COMMAND, MockServer, mock_teacher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -686,6 +686,19 @@ def test_a_client_that_closes_early_is_counted_and_freed(
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     wait_for(server, in_flight=0, cancelled=1, answered=0)
     assert server.stats()["connections"] == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_closes_while_it_reads_is_counted_and_freed(
+    server: MockServer, stream: bool
+) -> None:
+    script(server, **fault("huge", megabytes=100))
+    for _ in range(10):
+        with connect(server) as client:
+            client.sendall(request(stream=stream))
+            client.recv(100_000)
+            client.recv(100_000)
+    wait_for(server, in_flight=0, cancelled=10, answered=0)
 
 
 def test_calls_are_counted_by_model_and_fault(server: MockServer) -> None:

@@ -1,33 +1,19 @@
-"""The OpenAI-compatible adapter against a real server: what it sends, and each fault."""
+"""The OpenAI-compatible adapter against a real server: what it sends, and how it ends."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from arbitrage import config
-from arbitrage.errors import (
-    TeacherAnswerInvalid,
-    TeacherError,
-    TeacherRateLimited,
-    TeacherRejected,
-    TeacherUnavailable,
-)
-from arbitrage.types import Completion, Message, Prompt
+from arbitrage.errors import TeacherUnavailable
+from arbitrage.types import Message, Prompt
 from teachers import Pool
 from teachers.openai import OpenAITeacher
-from tests.chat_server import body, breaks, hangs, sends, serve
+from tests.chat_server import ASK, MESSAGES, ask, breaks, failure, hangs, sends, serve
 
-if TYPE_CHECKING:
-    from aiohttp import web
-
-    from tests.chat_server import ChatServer, Reply
-
-ASK = (Message("user", "Why?"),)
 SECRET = "s3cret-0123456789/abc"  # noqa: S105 - of a server that the tests run
 
 
@@ -36,31 +22,14 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_API_KEY", SECRET)
 
 
-async def ask(server: ChatServer, **settings: Any) -> Completion:
-    teacher = OpenAITeacher(server.settings(**settings))
-    try:
-        return await teacher.complete(ASK)
-    finally:
-        await teacher.close()
-
-
-async def failure(reply: Reply, **settings: Any) -> TeacherError:
-    async with serve(reply) as server:
-        with pytest.raises(TeacherError) as caught:
-            await ask(server, **settings)
-    assert "\n" not in str(caught.value)
-    return caught.value
-
-
 async def test_the_request_holds_what_is_set_and_nothing_else() -> None:
     sampling = config.Sampling(temperature=0.0, max_tokens=5, stop=("\n",))
     async with serve(sends()) as server:
         await ask(server, sampling=sampling, api_key_env="TEST_API_KEY")
         await ask(server)
-    messages = [{"role": "user", "content": "Why?"}]
     assert server.bodies == [
-        {"model": "m", "messages": messages, "temperature": 0.0, "max_tokens": 5, "stop": ["\n"]},
-        {"model": "m", "messages": messages},
+        {"model": "m", "messages": MESSAGES, "temperature": 0.0, "max_tokens": 5, "stop": ["\n"]},
+        {"model": "m", "messages": MESSAGES},
     ]
     assert server.headers[0]["Authorization"] == f"Bearer {SECRET}"
     assert "Authorization" not in server.headers[1]
@@ -87,119 +56,25 @@ async def test_calls_share_a_connection() -> None:
         await teacher.close()
 
 
-@pytest.mark.parametrize(
-    ("payload", "completion"),
-    [
-        (body("Hi."), Completion("Hi.", "stop", 7, 2)),
-        (body(""), Completion("", "stop", 7, 2)),
-        (body("Hi.", finish_reason="max_tokens"), Completion("Hi.", "length", 7, 2)),
-        (body("Hi.", finish_reason="eos"), Completion("Hi.", "stop", 7, 2)),
-        (body("Hi.", finish_reason="content_filter"), Completion("Hi.", "content_filter", 7, 2)),
-        (body("Hi.", finish_reason="weary"), Completion("Hi.", "weary", 7, 2)),
-        (body("Hi.", finish_reason=None), Completion("Hi.", "stop", 7, 2)),
-        ({"choices": body("Hi.")["choices"]}, Completion("Hi.")),
-        (body("Hi.") | {"usage": None}, Completion("Hi.")),
-        (
-            body("Hi.") | {"usage": {"prompt_tokens": -1, "completion_tokens": True}},
-            Completion("Hi."),
-        ),
-        (
-            body(
-                [
-                    {"type": "thinking", "thinking": "hm", "text": "hm"},
-                    {"type": "text", "text": "Hi"},
-                    {"type": "text", "text": "."},
-                ]
-            ),
-            Completion("Hi.", "stop", 7, 2),
-        ),
-    ],
-)
-async def test_answers_are_read(payload: dict[str, Any], completion: Completion) -> None:
-    async with serve(sends(payload)) as server:
-        assert await ask(server) == completion
+async def test_a_schema_is_sent_as_the_format_of_the_response() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    async with serve(sends()) as server:
+        await ask(server, sampling=config.Sampling(json_schema=schema))
+    assert server.bodies[0]["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": schema, "strict": True},
+    }
 
 
-@pytest.mark.parametrize(
-    ("payload", "reason"),
-    [
-        ('{"choices": [', "not JSON"),
-        ("<html>", "not JSON"),
-        ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
-        ([], "choices are missing"),
-        ({}, "choices are missing"),
-        ({"choices": []}, "choices is empty"),
-        ({"choices": [{}]}, "no message"),
-        ({"choices": [{"message": {"role": "assistant"}}]}, "no message"),
-        (body(None, finish_reason="tool_calls"), "content is null (finish_reason 'tool_calls')"),
-        (body(7), "no message"),
-        ({"error": {"message": "model is\nloading"}}, "instead of choices: model is loading"),
-        (body("\ud83d"), "half a surrogate pair"),
-    ],
-)
-async def test_an_answer_that_breaks_the_protocol_is_invalid(payload: object, reason: str) -> None:
-    error = await failure(sends(payload))
-    assert isinstance(error, TeacherAnswerInvalid)
-    assert reason in str(error)
-
-
-@pytest.mark.parametrize(
-    ("status", "kind", "hint"),
-    [
-        (301, TeacherRejected, ""),
-        (400, TeacherRejected, ""),
-        (401, TeacherRejected, "check api_key_env"),
-        (404, TeacherRejected, "check model and base_url"),
-        (429, TeacherRateLimited, ""),
-        (500, TeacherUnavailable, ""),
-        (503, TeacherUnavailable, ""),
-    ],
-)
-@pytest.mark.parametrize(
-    "payload",
-    [
-        {"error": {"message": "because of this", "code": 1}},
-        {"error": "because of this"},
-        {"detail": "because of this"},
-        {"object": "error", "message": "because\n of \x1b this"},
-        "because of this",
-    ],
-)
-async def test_a_status_becomes_its_error(
-    status: int, kind: type[TeacherError], hint: str, payload: object
-) -> None:
-    error = await failure(sends(payload, status=status, headers={"Location": "/elsewhere"}))
-    assert type(error) is kind
-    assert f"HTTP {status}: because of this" in str(error)
-    assert str(error).endswith(hint)
-    assert error.retry_after_seconds is None
-
-
-async def test_a_long_reason_is_cut() -> None:
-    error = await failure(sends("long " * 10_000, status=400))
-    assert len(str(error)) < 250
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("soon", None), ("nan", None), ("inf", None)],
-)
-@pytest.mark.parametrize("status", [429, 503])
-async def test_retry_after_in_seconds(status: int, value: str, seconds: float | None) -> None:
-    error = await failure(sends("wait", status=status, headers={"Retry-After": value}))
-    assert error.retry_after_seconds == seconds
-
-
-async def test_retry_after_as_a_date() -> None:
-    async def retry_after(ahead: timedelta) -> float:
-        date = format_datetime(datetime.now(UTC) + ahead, usegmt=True)
-        error = await failure(sends("wait", status=429, headers={"Retry-After": date}))
-        assert error.retry_after_seconds is not None
-        return error.retry_after_seconds
-
-    assert 3500 < await retry_after(timedelta(hours=1)) <= 3600
-    assert await retry_after(timedelta(hours=-1)) == 0
+async def test_a_prompt_arrives_as_it_is() -> None:
+    texts = ("你好 🌊 é", "half a pair: \ud83d", 'a "quoted" \\ \n line \0')
+    async with serve(sends()) as server:
+        teacher = OpenAITeacher(server.settings())
+        for text in texts:
+            await teacher.complete([Message("user", text)])
+        await teacher.close()
+    assert [sent["messages"][0]["content"] for sent in server.bodies] == list(texts)
+    assert all(headers["Content-Type"] == "application/json" for headers in server.headers)
 
 
 async def test_a_refused_connection_is_unavailable() -> None:
@@ -213,6 +88,28 @@ async def test_a_refused_connection_is_unavailable() -> None:
 
 async def test_a_connection_that_breaks_is_unavailable() -> None:
     assert isinstance(await failure(breaks), TeacherUnavailable)
+
+
+async def test_closing_ends_a_body_that_is_being_read() -> None:
+    begun = asyncio.Event()
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"choices": [')
+        begun.set()
+        return await hangs(request)
+
+    async with serve(reply) as server:
+        teacher = OpenAITeacher(server.settings())
+        call = asyncio.create_task(teacher.complete(ASK))
+        async with asyncio.timeout(60):
+            await begun.wait()
+            while not teacher._replies:  # noqa: ASYNC110 - there is no such event
+                await asyncio.sleep(0)
+            await teacher.close()
+            with pytest.raises(TeacherUnavailable):
+                await call
 
 
 async def test_what_is_no_http_is_unavailable() -> None:
@@ -239,7 +136,7 @@ async def test_a_slow_answer_times_out_in_the_pool_and_drops_the_connection() ->
     async with serve(hangs) as server:
         settings = server.settings(timeout_seconds=0.1)
         pool = Pool([(settings, OpenAITeacher(settings))])
-        candidate = await pool.ask("t", Prompt.of("Why?"))
+        (candidate,) = await pool.ask("t", Prompt.of("Why?"))
         assert candidate.failure
         assert candidate.failure.outcome == "timeout"
         if server.busy.is_set():

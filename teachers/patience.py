@@ -1,0 +1,44 @@
+"""A timeout that does not blame others for the time in which this process stood still."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_LATE_SECONDS = 0.05
+
+
+@asynccontextmanager
+async def patience(seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    """Like `asyncio.timeout`, but gives back what the event loop was late by.
+
+    When a loop that was held up wakes, its timers are due, while the answers that came
+    meanwhile wait to be read: with a plain timeout, every call under way would fail.
+
+    Raises:
+        TimeoutError: the time is over; then the yielded timeout has `expired`.
+    """
+    loop = asyncio.get_running_loop()
+    bell: asyncio.TimerHandle
+
+    def set_bell(due: float) -> asyncio.TimerHandle:
+        return loop.call_at(due, ring, due)
+
+    def ring(due: float) -> None:
+        nonlocal bell
+        late = loop.time() - due
+        if late < _LATE_SECONDS:
+            limit.reschedule(loop.time())
+        else:
+            bell = set_bell(loop.time() + max(0.0, min(late, seconds)))
+
+    async with asyncio.timeout(None) as limit:
+        bell = set_bell(loop.time() + seconds)
+        try:
+            yield limit
+        finally:
+            bell.cancel()
