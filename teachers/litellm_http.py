@@ -222,6 +222,11 @@ class _Transport(httpx.AsyncBaseTransport):
         return await self._others.handle_async_request(request)
 
 
+class _Client(httpx.AsyncClient):
+    async def aclose(self) -> None:
+        """Stays open, since LiteLLM closes what it finds in its cache; it holds nothing."""
+
+
 class _Clients:
     """LiteLLM's cache of HTTP clients, with ours in it for the calls of teachers."""
 
@@ -247,7 +252,7 @@ def _json_or_text(content: bytes) -> object:
 
 def install(litellm: Any) -> None:
     """Has LiteLLM send what belongs to an exchange by that."""
-    http = httpx.AsyncClient(transport=_Transport(), timeout=None, trust_env=False)  # noqa: S113 - the pool has one
+    http = _Client(transport=_Transport(), timeout=None, trust_env=False)  # the pool has one
     client = litellm.AsyncHTTPHandler()
     client.client = http
     litellm.aclient_session = http

@@ -99,21 +99,31 @@ def sends(payload: object, *, status: int = 200, headers: dict[str, str] | None 
     return reply
 
 
-def streams(events: Iterable[Event], *, then: Callable[[], Awaitable[None]] | None = None) -> Reply:
+def streams(
+    events: Iterable[Event], *, then: Callable[[], Awaitable[object]] | None = None
+) -> Reply:
     """Answers with server-sent events, and ends; or does something else at their end."""
 
     async def reply(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for event in events:
-            name = f"event: {event['type']}\n" if "type" in event else ""
-            data = event if isinstance(event, str) else json.dumps(event)
-            await response.write(f"{name}data: {data}\n\n".encode())
+            match event:
+                case str(data):
+                    await response.write(f"data: {data}\n\n".encode())
+                case {"type": name}:
+                    await response.write(f"event: {name}\n".encode() + _data(event))
+                case _:
+                    await response.write(_data(event))
         if then:
             await then()
         return response
 
     return reply
+
+
+def _data(event: object) -> bytes:
+    return f"data: {json.dumps(event)}\n\n".encode()
 
 
 async def hangs(_: web.Request) -> web.StreamResponse:

@@ -11,7 +11,7 @@ import pytest
 
 from arbitrage.document import encode
 from arbitrage.errors import SinkError
-from arbitrage.journal import Journal, Tally
+from arbitrage.journal import _MIGRATIONS, Journal, Tally, _Row
 from tests.samples import ids, sample, start
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Gate:
         self._open = threading.Event()
         insert = journal._insert
 
-        def held(rows: list[tuple[str, str, str, str | None, float | None, bytes]]) -> object:
+        def held(rows: list[_Row]) -> object:
             self.entered.set()
             self._open.wait()
             self.sizes.append(len(rows))
@@ -238,3 +238,23 @@ async def test_what_json_cannot_say_fails_its_own_caller_alone(journal: Journal)
     assert results[0] is None
     assert isinstance(results[1], TypeError)
     assert journal.pending == 1
+
+
+async def test_what_was_paid_is_summed_also_over_a_file_of_the_first_version(path: Path) -> None:
+    costs = [sum(c.cost_usd for c in sample(n).candidates) for n in range(3)]
+    assert all(costs)
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(_MIGRATIONS[0])
+        database.execute("PRAGMA user_version = 1")
+        rows = [(f"id {n}", "de", "p", "t", 0.0, encode(sample(n))) for n in range(2)]
+        database.executemany("INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?)", rows)
+        database.commit()
+    first = await Journal.open(path)
+    assert first.cost_usd == pytest.approx(costs[0] + costs[1])
+    await first.append(sample(2))
+    await first.close()
+    second = await Journal.open(path)
+    assert second.cost_usd == pytest.approx(sum(costs))
+    assert second.pending == 3
+    await second.close()

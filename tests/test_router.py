@@ -279,3 +279,64 @@ def test_importing_the_router_imports_nothing_heavy() -> None:
     check = f"import router, sys; print(sorted({heavy!r} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+# Newcomers
+
+
+def experienced(newcomer_share: float, prompts: int = 300) -> ports.Policy:
+    """A policy that knows the first four arms well, `a` as the best."""
+    policy = router.build(config.Policy(fan_out=2, newcomer_share=newcomer_share, seed=4))
+    for number in range(prompts):
+        context = Context(("de", "fr", "ja")[number % 3], None, "?")
+        answers = [scored(arm, -place + number % 2) for place, arm in enumerate(ARMS[:4])]
+        policy.update(context, answers)
+    return policy
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("language", ["de", "never seen"])
+def test_a_new_arm_is_asked_on_a_bounded_share_of_the_prompts(share: float, language: str) -> None:
+    policy = experienced(share)
+    audits = 0.05
+    arms = (*ARMS[:4], "new")
+    rounds = 3000
+    count = sum("new" in asked(policy, language, arms) for _ in range(rounds))
+    assert count / rounds <= audits + share + 3 * (share * (1 - share) / rounds + 1e-5) ** 0.5
+    if share:
+        assert count > rounds * (audits + share / 20)
+
+
+def test_without_the_bound_a_new_arm_would_be_asked_far_more_often() -> None:
+    arms = (*ARMS[:4], "new")
+    unbounded = experienced(1.0)
+    assert sum("new" in asked(unbounded, "de", arms) for _ in range(500)) > 100
+
+
+def test_the_propensities_of_a_new_arm_are_those_of_the_draw() -> None:
+    policy = experienced(0.2)
+    arms = (*ARMS[:4], "new")
+    rounds = 4000
+    counts = dict.fromkeys(arms, 0)
+    told: dict[str, float] = {}
+    for _ in range(rounds):
+        decision = policy.select(Context("de", None, "?"), arms, [])
+        assert decision is not None
+        for arm, propensity in zip(decision.arms, decision.propensities, strict=True):
+            counts[arm] += 1
+            told[arm] = propensity
+    for arm, propensity in told.items():
+        assert counts[arm] / rounds == pytest.approx(propensity, abs=0.03)
+
+
+def test_a_new_arm_that_is_good_becomes_an_arm_like_others() -> None:
+    policy = experienced(0.2)
+    arms = (*ARMS[:4], "new")
+    for _ in range(100):
+        policy.update(Context("de", None, "?"), [scored("new", 5.0), scored("a", 0.0)])
+    assert sum("new" in asked(policy, "de", arms) for _ in range(200)) == 200
+
+
+def test_when_all_arms_are_new_none_is_held_back() -> None:
+    policy = router.build(config.Policy(fan_out=1, audit_rate=0.0, newcomer_share=0.0))
+    assert {asked(policy, "de") for _ in range(200)} == {(arm,) for arm in ARMS}

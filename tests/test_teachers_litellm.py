@@ -9,6 +9,7 @@ import logging
 import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -438,11 +439,11 @@ async def test_a_call_can_be_cancelled_at_any_moment() -> None:
 
 
 async def test_calls_share_a_connection() -> None:
-    for reply, on_delta in ((sends(OPENAI.answer), None), (streams(OPENAI.events), str)):
+    for reply, streamed in ((sends(OPENAI.answer), False), (streams(OPENAI.events), True)):
         async with serve(OPENAI, reply) as provider:
             teacher = await opened(provider)
             for _ in range(3):
-                await teacher.complete(ASK, on_delta)
+                await teacher.complete(ASK, (lambda _: None) if streamed else None)
             assert len(provider.peers) == 1
             await teacher.close()
 
@@ -511,11 +512,10 @@ async def test_the_pool_takes_the_price_of_the_list_where_none_is_configured() -
 
 
 async def test_a_program_that_uses_litellm_itself_is_left_alone() -> None:
-    import litellm  # noqa: PLC0415 - after it was loaded quietly
-
     for protocol in (OPENAI, ANTHROPIC):
         async with serve(protocol, sends(protocol.answer)) as provider:
             await ask(provider)
+            litellm: Any = import_module("litellm")
             answer = await litellm.acompletion(
                 model=protocol.model,
                 messages=[{"role": "user", "content": "Why?"}],
@@ -525,6 +525,7 @@ async def test_a_program_that_uses_litellm_itself_is_left_alone() -> None:
             assert answer.choices[0].message.content == "Hello."
             assert "its own" in str(provider.headers[1])
             await litellm.close_litellm_async_clients()
+            assert await ask(provider) == [HELLO]
 
 
 QUIET = """
