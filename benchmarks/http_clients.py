@@ -2,8 +2,9 @@
 
 Every client sends the same chat request to the mock teacher, keeps its connections alive and
 parses the answer. The streams of asyncio, with the least that HTTP needs, are the floor. A line
-a client: calls a second, CPU milliseconds a call, and the rate compared with aiohttp's. Then what
-reading an answer and writing a request costs with `json` and with `orjson`.
+a client: calls a second, CPU milliseconds a call, and the rate compared with aiohttp's. Then
+whether a cancelled call closes its connection, which is how a server learns that nobody waits any
+more, and what reading an answer and writing a request costs with `json` and with `orjson`.
 
     pip install httpx httpx2 niquests pyreqwest   # into an environment that may be thrown away
     python benchmarks/http_clients.py             # half a minute; skips what is not installed
@@ -38,6 +39,7 @@ SENTENCES = {
     "zh": "冰漂浮在水面上，因为它更轻。",
 }
 LENGTH = 800
+PATIENCE_SECONDS = 2.0
 
 
 async def open_aiohttp(url: str, in_flight: int) -> Opened:
@@ -145,7 +147,7 @@ CLIENTS: dict[str, tuple[str | None, Callable[[str, int], Awaitable[Opened]]]] =
 
 
 async def compare_clients(in_flight: int, seconds: float, rounds: int) -> None:
-    """Prints a line for each client that is installed."""
+    """Prints two lines for each client that is installed."""
     with mock_teacher(0.0, LENGTH) as base_url:
         sides = []
         for name, (distribution, opens) in CLIENTS.items():
@@ -157,10 +159,42 @@ async def compare_clients(in_flight: int, seconds: float, rounds: int) -> None:
             call, close = await opens(f"{base_url}/chat/completions", in_flight)
             shown = name if name != distribution else name + version
             sides.append(Side(shown, _checked(call), close))
+            if distribution:
+                does = "closes" if await hangs_up(opens) else "does not close"
+                print(f"http | {shown} | cancelling a call {does} its connection")
         await take_turns(sides, in_flight=in_flight, seconds=seconds, rounds=rounds)
         for side in sides:
             print(f"http | {in_flight} in flight | {describe(side, sides[0])}")
             await side.close()
+
+
+async def hangs_up(opens: Callable[[str, int], Awaitable[Opened]]) -> bool:
+    """Whether a call that is cancelled closes its connection within two seconds."""
+    asked: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+    hung_up = asyncio.Event()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while content := await reader.read(1 << 16):
+            if content.rstrip().endswith(b"}"):
+                asked.set_result(writer)
+        hung_up.set()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        call, close = await opens(f"http://127.0.0.1:{port}/v1/chat/completions", 1)
+        task = asyncio.ensure_future(call())
+        writer = await asked
+        task.cancel()
+        await asyncio.wait([task])
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await hung_up.wait()
+        except TimeoutError:
+            writer.transport.abort()
+            return False
+        finally:
+            await close()
+        return True
 
 
 def _checked(call: Call) -> Call:
@@ -202,7 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--in-flight", type=int, default=64, help="default: 64")
     parser.add_argument("--seconds", type=float, default=1.0, help="of one turn; default: 1")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each; default: 3")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each; default: 5")
     arguments = parser.parse_args()
     print(f"http | {where()}")
     asyncio.run(compare_clients(arguments.in_flight, arguments.seconds, arguments.rounds))

@@ -83,8 +83,8 @@ async def _turn(side: Side, in_flight: int, seconds: float) -> None:
 
 
 def describe(side: Side, beside: Side) -> str:
-    """One side's figures on a line, compared with another side."""
-    share = side.rate / beside.rate
+    """One side's figures on a line, compared with another side's round by round."""
+    share = median(a / b for a, b in zip(side.rates, beside.rates, strict=True))
     rate, cost = f"{side.rate:.0f} calls/s", f"{side.cost:.3f} ms CPU a call"
     return f"{side.name} | {rate} | {cost} | {share:.2f} of {beside.name}"
 
@@ -94,7 +94,7 @@ def mock_teacher(latency_seconds: float, answer_characters: int) -> Iterator[str
     """Runs the mock teacher in its own process; yields the base address, `.../v1`."""
     options = ("--latency", str(latency_seconds), "--answer-characters", str(answer_characters))
     command = (sys.executable, str(_HERE / "mock_teacher.py"), *options)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout  # noqa: S101 - as asked for
             yield process.stdout.readline().split()[-1]
@@ -111,7 +111,7 @@ def where() -> str:
 def _commit() -> str:
     def git(*arguments: str) -> str:
         command = ("git", "-C", str(_HERE), *arguments)
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - ours
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:

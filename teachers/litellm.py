@@ -24,7 +24,7 @@ from teachers.refusal import refusal
 from teachers.tokens import TokenCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from contextvars import Context
 
     from arbitrage import config
@@ -148,6 +148,10 @@ class LiteLLMTeacher:
         if task.cancelled():
             raise self._unavailable("the teacher is closed")
         answers = task.result()
+        first = answers.completions[0]
+        if first.prompt_tokens is not None and first.completion_tokens is not None:
+            return answers
+        await asyncio.to_thread(library.load_tokenizer)
         completions = await self._counter.count(messages, answers.completions)
         return answers._replace(completions=completions)
 
@@ -159,24 +163,26 @@ class LiteLLMTeacher:
     ) -> Answers:
         try:
             if on_delta:
-                return await self._listen(arguments, on_delta, exchange)
-            answer = await self._litellm.acompletion(**arguments)
+                return await self._listen(arguments, exchange, on_delta)
+            answer = await self._told(exchange, self._litellm.acompletion(**arguments))
             return read(library.body(answer), self._at_once)
-        except TeacherError:
-            raise
-        except Exception as error:  # noqa: BLE001 - LiteLLM's own classes are not all there is
-            failure = self._meaning(error, exchange, streamed=on_delta is not None)
+        except NoAnswer as error:
+            self._opens_thoughts |= isinstance(error, HeardThoughts)
+            raise TeacherAnswerInvalid(
+                f"{self._endpoint.place}: {self._endpoint.public(str(error))}",
+                prompt_tokens=error.billed.prompt_tokens,
+                completion_tokens=error.billed.completion_tokens,
+            ) from None
         finally:
             exchange.close()
-        # not in the handler: LiteLLM's errors hold the request, and so the key
-        raise failure
 
     async def _listen(
-        self, arguments: dict[str, Any], on_delta: Callable[[str], None], exchange: Exchange
+        self, arguments: dict[str, Any], exchange: Exchange, on_delta: Callable[[str], None]
     ) -> Answers:
         heard = Stream(on_delta, self._at_once, opened=self._opens_thoughts)
-        stream = await self._litellm.acompletion(**arguments, **_STREAMED)
-        async for chunk in stream:
+        asked = self._litellm.acompletion(**arguments, **_STREAMED)
+        stream = await self._told(exchange, asked, otherwise=_CUT_OFF)
+        while chunk := await self._told(exchange, anext(stream, None), otherwise=_CUT_OFF):
             heard.take(library.chunk(chunk))
         # LiteLLM makes up an end for a stream that has none
         if not any(getattr(stream, name, "unknown") for name in _ENDS):
@@ -184,24 +190,30 @@ class LiteLLMTeacher:
         await exchange.run_out()
         return heard.finish()
 
-    def _meaning(self, error: Exception, exchange: Exchange, *, streamed: bool) -> TeacherError:
-        """The error for what LiteLLM raised: what HTTP said, if anything."""
-        if isinstance(error, HeardThoughts):
-            self._opens_thoughts = True
-        if isinstance(error, NoAnswer):
-            return TeacherAnswerInvalid(
-                f"{self._endpoint.place}: {self._endpoint.public(str(error))}",
-                prompt_tokens=error.billed.prompt_tokens,
-                completion_tokens=error.billed.completion_tokens,
-            )
-        if failure := exchange.failure or (exchange.answered and exchange.refused_late()):
-            return failure
-        said = self._endpoint.public(library.words(error))
-        if exchange.answered and streamed:
-            return self._unavailable(f"{_CUT_OFF}: {said}")
-        if exchange.answered:
-            return TeacherAnswerInvalid(f"{self._endpoint.place}: no answer can be read: {said}")
-        return self._own_error(error, said)
+    async def _told(
+        self, exchange: Exchange, telling: Awaitable[Any], *, otherwise: str | None = None
+    ) -> Any:
+        """What LiteLLM returns, or the error for what it raises.
+
+        Args:
+            exchange: knows what HTTP said, which comes first.
+            telling: LiteLLM's own.
+            otherwise: what an error means after an answer has begun well; else, it
+                cannot be read.
+        """
+        try:
+            return await telling
+        except Exception as error:  # noqa: BLE001 - LiteLLM's own classes are not all there is
+            failure = exchange.failure or (exchange.answered and exchange.refused_late())
+            said = self._endpoint.public(library.words(error))
+            if not failure and not exchange.answered:
+                failure = self._own_error(error, said)
+        # not in the handler: LiteLLM's errors hold the request, and so the key
+        if failure:
+            raise failure
+        if otherwise:
+            raise self._unavailable(f"{otherwise}: {said}")
+        raise TeacherAnswerInvalid(f"{self._endpoint.place}: no answer can be read: {said}")
 
     def _own_error(self, error: Exception, said: str) -> TeacherError:
         """The error for one of LiteLLM's own, before a request or beside our HTTP."""

@@ -36,8 +36,8 @@ _CLASSES = re.compile(r"(?:(?:litellm\.)?\w*(?:Error|Exception)\b[:\s]*(?:-\s+)?
 def load() -> Any:
     """Imports LiteLLM, which takes seconds.
 
-    It reads its price list and its tokenizer from its own files, asks nobody for newer
-    ones, and writes no log.
+    It reads its price list from its own files, asks nobody for a newer one, and writes
+    no log.
 
     Raises:
         ConfigError: the installed version must not be used.
@@ -61,8 +61,14 @@ def load() -> Any:
         # what they say of a failure is raised, too; below that, they write requests down
         logging.getLogger(name).setLevel(logging.CRITICAL)
     litellm_http.install(litellm)
-    count_tokens(litellm, "the first count loads the tokenizer")
+    _spare_costs(litellm)
     return litellm
+
+
+@cache
+def load_tokenizer() -> None:
+    """Loads what counts tokens, which takes a third of a second and 110 MB."""
+    count_tokens(load(), "the first count loads it")
 
 
 @cache
@@ -73,6 +79,22 @@ def unlogged() -> ContextVar[bool]:
     except ImportError:
         return ContextVar("unlogged")
     return getattr(internal, "is_internal_call", None) or ContextVar("unlogged")
+
+
+def _spare_costs(litellm: Any) -> None:
+    """Keeps LiteLLM from working out what each call of a teacher costs: the pool does.
+
+    That is a third of the time that a call takes it.
+    """
+    update = getattr(litellm.utils, "update_response_metadata", None)
+    if update is None:
+        return
+
+    def update_for_others(*arguments: Any, **named: Any) -> None:
+        if litellm_http.EXCHANGE.get() is None:
+            update(*arguments, **named)
+
+    litellm.utils.update_response_metadata = update_for_others
 
 
 def count_tokens(litellm: Any, text: str) -> int:

@@ -142,6 +142,7 @@ def _sampling_fields(sampling: config.Sampling) -> dict[str, Any]:
 def _render(messages: Sequence[Message], template: str) -> str:
     r"""A conversation as a text that a base model goes on with.
 
+    >>> from arbitrage.types import Message
     >>> turns = [Message("user", "1+1?"), Message("assistant", "2"), Message("user", "2+2?")]
     >>> _render(turns, "Q: {prompt}\nA:")
     'Q: 1+1?\nA: 2\n\nQ: 2+2?\nA:'

@@ -90,7 +90,7 @@ class Pool:
             ),
             default=math.inf,
         )
-        if asyncio.get_running_loop().time() + seconds > deadline:
+        if asyncio.get_running_loop().time() + seconds >= deadline:
             return False
         await asyncio.sleep(max(seconds, _POLL_SECONDS))
         return True

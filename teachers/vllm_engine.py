@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from arbitrage.errors import ConfigError, TeacherRejected, TeacherUnavailable
-from arbitrage.types import Message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from arbitrage import config
+    from arbitrage.types import Message
 
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -34,6 +34,7 @@ _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
     # a fork would copy the locks of this process's other threads, gRPC's among them
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     # threads that spin while they wait would slow down other models on the same cores
@@ -47,7 +48,7 @@ with warnings.catch_warnings():
     from vllm import AsyncEngineArgs, SamplingParams
     from vllm.exceptions import GracefulHTTPError, VLLMClientError, VLLMServerError
     from vllm.platforms import current_platform
-    from vllm.renderers import ChatParams
+    from vllm.renderers import ChatParams, renderer_from_config
     from vllm.renderers.chat_utils import ChatTemplateResolutionError
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
     from vllm.utils.mistral import is_mistral_tokenizer
@@ -81,16 +82,11 @@ class Engine:
 
     def __init__(self, llm: AsyncLLM) -> None:
         self._llm = llm
-        tokenize = is_mistral_tokenizer(llm.renderer.tokenizer)
-        self._chat = ChatParams(
-            chat_template_kwargs={"add_generation_prompt": True, "tokenize": tokenize}
-        )
-        # the template writes the special tokens
-        self._tokens = llm.renderer.default_chat_tok_params.with_kwargs(add_special_tokens=False)
+        self._chat = _chat(llm.renderer)
 
     @classmethod
     async def open(cls, settings: Settings, where: str) -> Engine:
-        """Starts the engine's processes, beside the event loop, and tries the chat template.
+        """Starts the engine's processes, beside the event loop.
 
         Args:
             settings: the model, and how it is run.
@@ -101,15 +97,7 @@ class Engine:
                 not know a setting.
         """
         arguments = _arguments(settings, where)
-        engine = cls(await asyncio.to_thread(_load, arguments, where))
-        try:
-            await engine.prompt([Message("user", "?")])
-        except BaseException as error:
-            await engine.close()
-            if isinstance(error, ConfigError | TeacherRejected):
-                raise ConfigError(f"{where}: {settings.model}: {error}") from error
-            raise
-        return engine
+        return cls(await asyncio.to_thread(_load, arguments, where))
 
     def sampling(self, drawn: config.Sampling, where: str) -> SamplingParams:
         """How requests draw their tokens; what is not set is the model's own.
@@ -146,18 +134,10 @@ class Engine:
         Raises:
             TeacherRejected: it is longer than the context, or the template or the
                 tokenizer does not take it.
-            ConfigError: the model has no chat template.
         """
         turns: list[Any] = [{"role": m.role, "content": m.content} for m in messages]
         try:
-            _, (prompt,) = await self._llm.renderer.render_chat_async(
-                [turns], self._chat, self._tokens
-            )
-        except ChatTemplateResolutionError:
-            raise ConfigError(
-                "the model has no chat template; put one into its folder as "
-                "chat_template.jinja, or name one that was tuned for chats"
-            ) from None
+            _, (prompt,) = await self._llm.renderer.render_chat_async([turns], *self._chat)
         # tokenizers tell of half a surrogate pair with a TypeError
         except (VLLMClientError, ValueError, TypeError) as error:
             raise TeacherRejected(f"vLLM: {_line(error)}") from error
@@ -207,13 +187,45 @@ def _load(arguments: Mapping[str, Any], where: str) -> AsyncLLM:
     resource_tracker.ensure_running()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        given = AsyncEngineArgs(**arguments)
+        settings = given.create_engine_config()
+        _try_chat(settings)
+        return AsyncLLM.from_vllm_config(
+            settings,
+            disable_log_stats=given.disable_log_stats,
+            enable_log_requests=given.enable_log_requests,
+        )
+    except ChatTemplateResolutionError:
+        raise ConfigError(
+            f"{where}: {arguments['model']} has no chat template; put one into its folder as "
+            "chat_template.jinja, or name a model that was tuned for chats"
+        ) from None
     except Exception as error:
         raise ConfigError(
             f"{where}: vLLM cannot load {arguments['model']}: {_line(error)}"
         ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _try_chat(settings: Any) -> None:
+    """A question costs nothing yet; loading the weights can take minutes."""
+    renderer = renderer_from_config(settings)
+    try:
+        renderer.render_chat([[{"role": "user", "content": "?"}]], *_chat(renderer))
+    finally:
+        renderer.shutdown()
+
+
+def _chat(renderer: Any) -> tuple[Any, Any]:
+    """How conversations become tokens."""
+    options = {
+        "add_generation_prompt": True,
+        "tokenize": is_mistral_tokenizer(renderer.tokenizer),
+    }
+    # the template writes the special tokens
+    tokens = renderer.default_chat_tok_params.with_kwargs(add_special_tokens=False)
+    return ChatParams(chat_template_kwargs=options), tokens
 
 
 def _arguments(settings: Settings, where: str) -> dict[str, Any]:
@@ -228,7 +240,7 @@ def _arguments(settings: Settings, where: str) -> dict[str, Any]:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see vLLM's AsyncEngineArgs"
             raise ConfigError(f"{where}: engine.{key}: unknown key; {hint}")
-    arguments = {
+    arguments: dict[str, Any] = {
         "model": _model(settings.model, where),
         "dtype": settings.dtype,
         "max_model_len": settings.context_length,
@@ -239,6 +251,8 @@ def _arguments(settings: Settings, where: str) -> dict[str, Any]:
     if current_platform.is_cpu():
         # compiling takes a minute and more, and by itself the cache takes most of the memory
         arguments["enforce_eager"] = True
+        # on a CPU, vLLM 0.32 dies of a request with a seed whose prompt is read in two parts
+        arguments["enable_chunked_prefill"] = False
         sizes = {"kv_cache_memory_bytes", "gpu_memory_utilization"} & engine.keys()
         if not sizes and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
             arguments["kv_cache_memory_bytes"] = _CPU_CACHE_BYTES

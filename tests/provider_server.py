@@ -122,6 +122,17 @@ def streams(
     return reply
 
 
+def replies(protocol: Protocol) -> Reply:
+    """Answers with the protocol's one thing, streamed where that is asked for."""
+    whole, streamed = sends(protocol.answer), streams(protocol.events)
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        asked = (await request.json()).get("stream") or ":stream" in request.path
+        return await (streamed if asked else whole)(request)
+
+    return reply
+
+
 def _data(event: object) -> bytes:
     return f"data: {json.dumps(event)}\n\n".encode()
 

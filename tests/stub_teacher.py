@@ -90,11 +90,12 @@ def fails(*errors: Exception, seconds: float = 0.0) -> StubTeacher:
     return StubTeacher(script)
 
 
+async def hang(_: int) -> Sequence[Completion]:
+    """The script of a teacher that takes every call and answers none."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 def hangs() -> StubTeacher:
     """Takes every call and answers none."""
-
-    async def script(_: int) -> Sequence[Completion]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    return StubTeacher(script)
+    return StubTeacher(hang)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from arbitrage.engine import Engine
-from arbitrage.errors import NoTeacherAvailable, NoWinner, RewardError, SinkError
-from arbitrage.events import Accepted, Answered, Event, Judged, Left, Routed, Stored
+from arbitrage.errors import BudgetSpent, NoTeacherAvailable, NoWinner, RewardError, SinkError
+from arbitrage.events import Accepted, Answered, Drafted, Event, Judged, Left, Routed, Stored
 from arbitrage.types import (
     Candidate,
     Completion,
@@ -22,9 +22,10 @@ from arbitrage.types import (
     Score,
     Verdict,
 )
+from tests.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from arbitrage.types import Estimate, TeacherInfo
 
@@ -33,10 +34,23 @@ PROMPT = Prompt.of("Why is the sky blue?", language="en")
 
 @dataclass
 class Script:
-    """Every port of the engine in one: answers, verdicts and rewards are given by arm."""
+    """Every port of the engine in one: answers, verdicts and rewards are given by arm.
 
-    answers: Mapping[str, str | None]
+    Attributes:
+        answers: an arm's answer, or its answers, or None where it fails.
+        rewards: by answer, or else by arm.
+        seconds: what an arm takes for its answer; the others answer at once.
+        unwell: arms that may not be asked for so many seconds.
+        away: why nobody may be asked.
+    """
+
+    answers: Mapping[str, str | tuple[str, ...] | None]
     rewards: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    unwell: dict[str, float] = field(default_factory=dict)
+    away: NoTeacherAvailable = field(default_factory=lambda: NoTeacherAvailable("nobody is here"))
+    tried: list[set[str]] = field(default_factory=list)
+    deadlines: list[float | None] = field(default_factory=list)
     stopped: frozenset[str] = frozenset()
     waves: Sequence[Sequence[str]] = ()
     kind: str = "script"
@@ -49,24 +63,61 @@ class Script:
     broken: Exception | None = None
     together: asyncio.Barrier | None = None
 
-    def engine(self) -> Engine:
-        return Engine(self, self, self, self, self, self, observers=[self])
+    def engine(self, deadline_seconds: float = 600.0) -> Engine:
+        return Engine(
+            self, self, self, self, self, self,
+            observers=[self], deadline_seconds=deadline_seconds,
+        )  # fmt: skip
 
     def available(self, prompt: Prompt) -> list[str]:
         del prompt
-        return list(self.answers)
+        return [arm for arm in self.answers if arm not in self.unwell]
+
+    async def another(self, prompt: Prompt, asked: Collection[str], deadline: float) -> bool:
+        del prompt
+        left = {arm: seconds for arm, seconds in self.unwell.items() if arm not in asked}
+        if not left:
+            return False
+        arm = min(left, key=left.__getitem__)
+        if asyncio.get_running_loop().time() + left[arm] > deadline:
+            return False
+        await asyncio.sleep(self.unwell.pop(arm))
+        return True
+
+    def refusal(self, prompt: Prompt) -> NoTeacherAvailable:
+        del prompt
+        return self.away
 
     def describe(self) -> Sequence[TeacherInfo]:
         return ()
 
-    async def ask(self, arm: str, prompt: Prompt) -> Candidate:
+    async def ask(
+        self,
+        arm: str,
+        prompt: Prompt,
+        *,
+        tried: Collection[str] = (),
+        deadline: float | None = None,
+        on_delta: Callable[[str], None] | None = None,
+    ) -> list[Candidate]:
         del prompt
+        self.tried.append(set(tried))
+        self.deadlines.append(deadline)
         if self.together:
             await self.together.wait()
-        answer = self.answers[arm]
-        if answer is None:
-            return Candidate(arm, failure=Failure("timeout", "no answer"))
-        return Candidate(arm, Completion(answer))
+        answers = self.answers[arm]
+        try:
+            async with asyncio.timeout_at(deadline):
+                await asyncio.sleep(self.seconds.get(arm, 0.0))
+        except TimeoutError:
+            answers = None
+        if answers is None:
+            return [Candidate(arm, failure=Failure("timeout", "no answer"))]
+        answers = (answers,) if isinstance(answers, str) else answers
+        if on_delta:
+            for letter in answers[0]:
+                on_delta(letter)
+        return [Candidate(arm, Completion(answer)) for answer in answers]
 
     def detect(self, text: str) -> str:
         return "ja" if "空" in text else "und"
@@ -76,7 +127,10 @@ class Script:
     ) -> list[tuple[Verdict, ...]]:
         del prompt
         return [
-            (Verdict("empty", "because"),) if c.teacher in self.stopped else () for c in candidates
+            (Verdict("empty", "because"),)
+            if c.teacher in self.stopped or (c.completion and c.completion.text in self.stopped)
+            else ()
+            for c in candidates
         ]
 
     async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Score]:
@@ -85,7 +139,12 @@ class Script:
             raise self.broken
         assert candidates
         assert all(c.passed for c in candidates)
-        return [Score(self.rewards[c.teacher], {"script": 1.0}) for c in candidates]
+        return [Score(self._reward(c), {"script": 1.0}) for c in candidates]
+
+    def _reward(self, candidate: Candidate) -> float:
+        assert candidate.completion
+        text = candidate.completion.text
+        return self.rewards[text] if text in self.rewards else self.rewards[candidate.teacher]
 
     def select(
         self, context: Context, arms: Sequence[str], seen: Sequence[Candidate]
@@ -172,6 +231,17 @@ async def test_nobody_to_ask_spends_and_stores_nothing() -> None:
     with pytest.raises(NoTeacherAvailable):
         await script.engine().arbitrate(PROMPT)
     assert not script.samples
+    assert [type(event) for event in script.events] == [Accepted, Left]
+
+
+@pytest.mark.parametrize(
+    "away",
+    [NoTeacherAvailable("all are ill", retry_after_seconds=7.0), BudgetSpent("all is spent")],
+)
+async def test_nobody_to_ask_is_told_with_the_pools_reason(away: NoTeacherAvailable) -> None:
+    with pytest.raises(NoTeacherAvailable) as caught:
+        await Script({}, away=away).engine().arbitrate(PROMPT)
+    assert caught.value is away
 
 
 @pytest.mark.parametrize("error", [RewardError("no"), SinkError("no")])
@@ -197,7 +267,9 @@ async def test_observers_hear_it_in_the_order_in_which_it_happens() -> None:
     script = Script({"a": "A", "b": None}, rewards={"a": 0.0}, waves=["a", "b"])
     heard = Script({})
     await script.engine().arbitrate(PROMPT, listener=heard)
-    kinds = [Accepted, Routed, Answered, Judged, Routed, Answered, Judged, Stored, Left]
+    kinds = [
+        Accepted, Routed, Drafted, Answered, Judged, Routed, Answered, Judged, Stored, Left,
+    ]  # fmt: skip
     assert [type(event) for event in script.events] == kinds
     assert heard.events == script.events
 
@@ -230,3 +302,112 @@ async def test_a_sample_is_named_by_its_prompt_and_its_job_alone() -> None:
     ]
     names = {await sample_id(prompt) for prompt in (PROMPT, *others)}
     assert len(names) == 1 + len(others)
+
+
+async def test_each_answer_of_a_teacher_is_a_candidate_of_its_own() -> None:
+    script = Script(
+        {"a": ("A1", "A2", "A3"), "b": "B", "c": None},
+        rewards={"A1": 1.0, "A2": 4.0, "B": 2.0},
+        stopped=frozenset({"A3"}),
+    )
+    sample = await script.engine().arbitrate(PROMPT)
+    assert [c.teacher for c in sample.candidates] == ["a", "a", "a", "b", "c"]
+    assert [c.reward for c in sample.candidates] == [1.0, 4.0, None, 2.0, None]
+    assert sample.winner
+    assert sample.winner.completion == Completion("A2")
+    assert sample.margin == 2.0
+    assert sample.decision.arms == ("a", "b", "c")
+    assert script.learned == [sample.candidates]
+    answered = [
+        event.candidate.completion for event in script.events if isinstance(event, Answered)
+    ]
+    assert [completion and completion.text for completion in answered] == [
+        "A1",
+        "A2",
+        "A3",
+        "B",
+        None,
+    ]
+
+
+@in_virtual_time
+async def test_a_prompt_over_its_deadline_stores_what_it_has() -> None:
+    script = Script(
+        {"a": "A", "b": "B", "c": "C"},
+        rewards=dict.fromkeys("abc", 1.0),
+        seconds={"a": 2.0, "b": 1000.0},
+        waves=["ab", "c"],
+    )
+    begin = asyncio.get_running_loop().time()
+    sample = await script.engine(deadline_seconds=10.0).arbitrate(PROMPT)
+    assert asyncio.get_running_loop().time() - begin == pytest.approx(10.0, abs=1e-3)
+    assert script.deadlines == [pytest.approx(begin + 10.0, abs=1e-6)] * 2
+    assert sample.decision.arms == ("a", "b")  # for another wave there is no time
+    assert sample.winner
+    assert sample.winner.teacher == "a"
+    assert sample.candidates[1].failure == Failure("timeout", "no answer")
+    assert script.samples == [sample]
+
+
+@in_virtual_time
+async def test_a_prompt_that_nobody_answers_in_time_is_stored_too() -> None:
+    script = Script({"a": "A"}, seconds={"a": 1000.0})
+    with pytest.raises(NoWinner, match="a timeout"):
+        await script.engine(deadline_seconds=10.0).arbitrate(PROMPT)
+    assert len(script.samples) == len(script.learned) == 1
+
+
+@in_virtual_time
+async def test_a_prompt_waits_for_a_teacher_that_is_unwell_while_nobody_has_answered() -> None:
+    script = Script(
+        {"a": "A", "b": "B"}, rewards=dict.fromkeys("ab", 0.0), unwell={"a": 20.0, "b": 5.0}
+    )
+    script.waves = ["b", "a"]
+    begin = asyncio.get_running_loop().time()
+    sample = await script.engine().arbitrate(PROMPT)
+    assert asyncio.get_running_loop().time() - begin == pytest.approx(5.0, abs=1e-3)
+    assert [c.teacher for c in sample.candidates] == ["b"]  # a good answer waits for nobody
+
+
+@in_virtual_time
+async def test_after_failures_a_prompt_waits_for_those_that_are_unwell() -> None:
+    script = Script({"a": None, "b": "B"}, rewards={"b": 0.0}, unwell={"b": 30.0}, waves=["a", "b"])
+    sample = await script.engine().arbitrate(PROMPT)
+    assert sample.winner
+    assert sample.winner.teacher == "b"
+    assert script.tried == [set(), {"a"}]
+
+
+@in_virtual_time
+async def test_a_teacher_that_is_unwell_beyond_the_deadline_is_not_waited_for() -> None:
+    script = Script({"a": "A"}, unwell={"a": 30.0})
+    begin = asyncio.get_running_loop().time()
+    with pytest.raises(NoTeacherAvailable, match="nobody is here"):
+        await script.engine(deadline_seconds=10.0).arbitrate(PROMPT)
+    assert asyncio.get_running_loop().time() - begin < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("waves", "drafts"),
+    [([["a"]], ["a", "A", "1"]), ([["a", "b"]], []), ([["a", "b"], ["c"]], ["c", "C"])],
+)
+async def test_the_only_teacher_of_a_wave_is_heard_while_it_writes(
+    waves: list[list[str]], drafts: list[str]
+) -> None:
+    answers = {"a": "A1", "b": "B", "c": "C"}
+    script = Script(answers, rewards=dict.fromkeys("abc", 0.0), waves=waves)
+    heard = Script({})
+    await script.engine().arbitrate(PROMPT, listener=heard)
+    told = [event for event in heard.events if isinstance(event, Drafted)]
+    assert [*dict.fromkeys(e.teacher for e in told), *(e.text for e in told)] == drafts
+    if told:
+        places = [type(event) for event in heard.events]
+        assert places.index(Drafted) > places.index(Routed)
+        last_draft = len(places) - 1 - places[::-1].index(Drafted)
+        assert places[last_draft + 1] is Answered
+
+
+async def test_without_a_listener_nobody_streams() -> None:
+    script = Script({"a": "A"}, rewards={"a": 0.0})
+    await script.engine().arbitrate(PROMPT)
+    assert not any(isinstance(event, Drafted) for event in script.events)

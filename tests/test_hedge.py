@@ -14,7 +14,7 @@ from tests.stub_teacher import ANSWER, PROMPT, StubTeacher, pool_of
 from tests.virtual_time import in_virtual_time, run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from arbitrage.types import Completion
     from teachers import Pool
@@ -133,14 +133,14 @@ async def test_cancelling_it_cancels_both(after_seconds: float) -> None:
     assert second.ended == (None if after_seconds < 2.0 else "cancelled")
 
 
-def slow_from(first: int, *slow: int) -> Callable[[int], Awaitable[Sequence[Completion]]]:
-    """The call numbers that take long; those before `first` are usual."""
+def slow(*numbers: int) -> StubTeacher:
+    """Takes long for the calls of these numbers."""
 
     async def script(number: int) -> Sequence[Completion]:
-        await asyncio.sleep(SLOW if number in slow and number >= first else USUAL)
+        await asyncio.sleep(SLOW if number in numbers else USUAL)
         return (ANSWER,)
 
-    return script
+    return StubTeacher(script)
 
 
 async def known(teacher: StubTeacher, **fields: object) -> Pool:
@@ -153,7 +153,7 @@ async def known(teacher: StubTeacher, **fields: object) -> Pool:
 
 @in_virtual_time
 async def test_a_slow_call_is_sent_again_after_the_usual_time() -> None:
-    teacher = StubTeacher(slow_from(20, 20))
+    teacher = slow(20)
     pool = await known(teacher)
     begin = asyncio.get_running_loop().time()
     (candidate,) = await pool.ask("a", PROMPT)
@@ -165,7 +165,7 @@ async def test_a_slow_call_is_sent_again_after_the_usual_time() -> None:
 
 @in_virtual_time
 async def test_without_a_percentile_a_slow_call_is_waited_for() -> None:
-    teacher = StubTeacher(slow_from(20, 20))
+    teacher = slow(20)
     pool = await known(teacher, hedge_percentile=None)
     (candidate,) = await pool.ask("a", PROMPT)
     assert candidate.latency_seconds == pytest.approx(SLOW, abs=1e-3)
@@ -174,9 +174,11 @@ async def test_without_a_percentile_a_slow_call_is_waited_for() -> None:
 
 @in_virtual_time
 async def test_an_answer_that_is_told_piece_by_piece_has_no_second() -> None:
-    teacher = StubTeacher(slow_from(20, 20))
+    teacher = slow(20)
     pool = await known(teacher)
-    await pool.ask("a", PROMPT, on_delta=[].append)
+    pieces: list[str] = []
+    await pool.ask("a", PROMPT, on_delta=pieces.append)
+    assert pieces == [ANSWER.text]
     assert len(teacher.sent) == 21
 
 
@@ -187,7 +189,7 @@ async def test_an_answer_that_is_told_piece_by_piece_has_no_second() -> None:
 )
 @in_virtual_time
 async def test_a_second_call_is_only_sent_where_there_is_room(limits: dict[str, int]) -> None:
-    teacher = StubTeacher(slow_from(20, 20))
+    teacher = slow(20)
     pool = await known(teacher, **limits)
     await asyncio.sleep(600.0)
     (candidate,) = await pool.ask("a", PROMPT)
@@ -214,7 +216,7 @@ async def test_second_calls_count_to_the_requests_of_a_minute() -> None:
 
 @in_virtual_time
 async def test_every_permit_comes_back_whichever_call_wins() -> None:
-    teacher = StubTeacher(slow_from(20, *range(20, 60, 3)))
+    teacher = slow(*range(20, 60, 3))
     pool = await known(teacher, max_concurrency=3)
     for _ in range(3):
         await asyncio.gather(*(pool.ask("a", PROMPT) for _ in range(8)))
@@ -228,7 +230,7 @@ def test_cancelling_a_hedged_call_at_any_moment_frees_both_permits(
     after_seconds: float, turns: int
 ) -> None:
     async def cancelled() -> None:
-        teacher = StubTeacher(slow_from(20, *range(20, 99)))
+        teacher = slow(*range(20, 99))
         pool = await known(teacher, max_concurrency=2)
         ask = asyncio.create_task(pool.ask("a", PROMPT))
         await asyncio.sleep(after_seconds)

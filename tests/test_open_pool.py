@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import teachers
 from arbitrage import config
 from arbitrage.errors import ConfigError
 from arbitrage.types import Prompt
-from teachers import open_pool
+from teachers import Budget, open_pool
 from teachers.scripted import ScriptedTeacher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from arbitrage.events import Called
 
 
 def settings(name: str = "a", **fields: Any) -> config.ScriptedTeacher:
@@ -29,7 +32,24 @@ async def test_open_pool_keeps_the_order_across_kinds() -> None:
     )
     pool = await open_pool([settings("a"), hosted, settings("c")])
     assert [info.name for info in pool.describe()] == ["a", "b", "c"]
-    assert (await pool.ask("c", Prompt.of("Why?"))).completion
+    (candidate,) = await pool.ask("c", Prompt.of("Why?"))
+    assert candidate.completion
+    await pool.close()
+
+
+async def test_open_pool_passes_on_what_holds_for_all() -> None:
+    heard: list[Called] = []
+    pool = await open_pool(
+        [settings("a", trainable=True), settings("b")],
+        budget=Budget(1.0),
+        only_trainable=True,
+        hear=heard.append,
+    )
+    prompt = Prompt.of("Why?")
+    assert pool.available(prompt) == ["a"]
+    assert pool.budget.remaining_usd == 1.0
+    await pool.ask("a", prompt)
+    assert [(call.teacher, call.outcome) for call in heard] == [("a", "ok")]
     await pool.close()
 
 
@@ -52,14 +72,24 @@ async def test_open_pool_closes_what_is_open_when_one_fails(
     assert closed == ["c", "a"]
 
 
-async def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    monkeypatch.delitem(sys.modules, "teachers.llama_cpp", raising=False)
-    local = config.LlamaCppTeacher(name="a", kind="llama_cpp", model="m.gguf")
+@pytest.mark.parametrize(
+    ("teacher", "needed", "extra"),
+    [
+        (config.LlamaCppTeacher(name="a", kind="llama_cpp", model="m"), "xllamacpp", "embedded"),
+        (config.VLLMTeacher(name="a", kind="vllm", model="m"), "vllm", "vllm"),
+    ],
+)
+async def test_a_missing_extra_is_named(
+    teacher: config.AnyTeacher, needed: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("llama_cpp", "llama_engine", "vllm", "vllm_engine"):
+        monkeypatch.delitem(sys.modules, f"teachers.{name}", raising=False)
+        monkeypatch.delattr(teachers, name, raising=False)
+    monkeypatch.setitem(sys.modules, needed, None)
     with pytest.raises(ConfigError) as caught:
-        await open_pool([local])
+        await open_pool([teacher])
     assert str(caught.value).startswith(
-        "teachers: kind 'llama_cpp' needs the extra: pip install 'data-arbitrage[embedded]'"
+        f"teachers: kind {teacher.kind!r} needs the extra: pip install 'data-arbitrage[{extra}]'"
     )
 
 
@@ -71,7 +101,8 @@ async def test_a_module_of_ours_that_is_missing_is_a_bug(monkeypatch: pytest.Mon
 
 
 def test_importing_the_package_imports_no_adapter() -> None:
-    check = "import sys, teachers; print(*{'aiohttp', 'xllamacpp'} & set(sys.modules))"
+    heavy = {"aiohttp", "litellm", "tokenizers", "vllm", "xllamacpp"}
+    check = f"import sys, teachers; print(*{heavy} & set(sys.modules))"
     root = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", check], cwd=root, capture_output=True, text=True, check=True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from arbitrage import config
-from arbitrage.errors import ConfigError, TeacherError
+from arbitrage.errors import ConfigError, TeacherError, TeacherUnavailable
 from arbitrage.types import Candidate, Completion, Message, Prompt
 from reward.scripted import ScriptedReward, open_reward
 from teachers.phrases import PHRASES, language_of
@@ -27,7 +27,8 @@ def settings(name: str = "a", **fields: Any) -> config.ScriptedTeacher:
 
 
 async def answer(teacher: ScriptedTeacher, text: str) -> str:
-    return (await teacher.complete((Message("user", text),))).text
+    (completion,) = await teacher.complete((Message("user", text),))
+    return completion.text
 
 
 async def rewards(
@@ -39,7 +40,7 @@ async def rewards(
     found = []
     for question in questions:
         prompt = Prompt.of(question, language=language)
-        completion = await teacher.complete(prompt.messages)
+        (completion,) = await teacher.complete(prompt.messages)
         candidate = Candidate(teacher.name, completion=completion)
         found.append((await reward.score(prompt, [candidate]))[0].reward)
     return found
@@ -59,7 +60,7 @@ async def test_an_answer_depends_on_seed_teacher_and_conversation_alone() -> Non
         await answer(first, "Why not?"),
         await answer(ScriptedTeacher(settings(seed=1)), "Why?"),
         await answer(ScriptedTeacher(settings("b")), "Why?"),
-        (await first.complete((Message("system", "Be brief."), *ASK))).text,
+        (await first.complete((Message("system", "Be brief."), *ASK)))[0].text,
     }
     assert len(others) == 5
 
@@ -83,9 +84,37 @@ async def test_it_answers_an_unknown_language_in_english() -> None:
 
 
 async def test_it_counts_tokens() -> None:
-    completion = await ScriptedTeacher(settings()).complete(ASK)
+    (completion,) = await ScriptedTeacher(settings()).complete(ASK)
     assert completion.prompt_tokens == 1
     assert completion.completion_tokens == -(-len(completion.text) // 4)
+
+
+async def test_several_answers_differ_and_share_the_tokens_of_the_prompt() -> None:
+    drawn = settings(sampling=config.Sampling(n=3), drift_after=1)
+    teacher = ScriptedTeacher(drawn)
+    for mark in ("", f"{DRIFTED} "):
+        answers = await teacher.complete(ASK)
+        first = answers[0].text
+        assert [c.text for c in answers] == [first, f"2. {first}", f"3. {first}"]
+        assert first.startswith(mark)
+        assert [c.prompt_tokens for c in answers] == [1, 0, 0]
+        assert all(c.completion_tokens == -(-len(c.text) // 4) for c in answers)
+
+
+async def test_the_first_answer_is_told_word_by_word() -> None:
+    teacher = ScriptedTeacher(settings(sampling=config.Sampling(n=2)))
+    pieces: list[str] = []
+    first, _ = await teacher.complete(ASK, pieces.append)
+    assert "".join(pieces) == first.text
+    assert len(pieces) == len(first.text.split())
+
+
+async def test_a_call_that_fails_tells_nothing() -> None:
+    teacher = ScriptedTeacher(settings(failure_rate=1.0))
+    pieces: list[str] = []
+    with pytest.raises(TeacherUnavailable):
+        await teacher.complete(ASK, pieces.append)
+    assert not pieces
 
 
 async def test_faults_come_at_their_rates_and_by_the_seed() -> None:

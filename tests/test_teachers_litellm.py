@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import logging
@@ -30,7 +31,6 @@ from teachers.litellm import LiteLLMTeacher, open_teachers
 from tests.provider_server import (
     ANTHROPIC,
     ANTHROPIC_BEGIN,
-    GEMINI,
     KEY,
     OPENAI,
     PROTOCOLS,
@@ -43,6 +43,7 @@ from tests.provider_server import (
     hangs,
     openai_answer,
     openai_chunk,
+    replies,
     resets,
     sends,
     serve,
@@ -171,6 +172,35 @@ async def test_pieces_are_heard_as_they_come(protocol: Protocol) -> None:
         assert await ask(provider, heard.append) == [HELLO]
     assert heard == ["He", "ll", "o."]
     assert provider.paths == [protocol.streamed_path]
+
+
+async def test_a_listener_that_fails_is_not_the_providers_fault() -> None:
+    def deaf(piece: str) -> None:
+        raise ZeroDivisionError(piece)
+
+    async with serve(OPENAI, streams(OPENAI.events)) as provider:
+        with pytest.raises(ZeroDivisionError):
+            await ask(provider, deaf)
+
+
+async def test_several_answers_are_streamed_side_by_side() -> None:
+    def of(index: int, chunk: dict[str, Any]) -> dict[str, Any]:
+        return chunk | {"choices": [chunk["choices"][0] | {"index": index}]}
+
+    events = (
+        of(0, openai_chunk(content="Hi.")),
+        of(1, openai_chunk(content="Hel")),
+        of(0, openai_chunk("stop")),
+        of(1, openai_chunk(content="lo.")),
+        of(1, openai_chunk("stop")),
+        *OPENAI.events[-2:],
+    )
+    heard: list[str] = []
+    async with serve(OPENAI, streams(events)) as provider:
+        completions = await ask(provider, heard.append, sampling=config.Sampling(n=2))
+    assert [c.text for c in completions] == ["Hi.", "Hello."]
+    assert heard == ["Hi."]
+    assert len(provider.bodies) == 1
 
 
 @pytest.mark.parametrize("protocol", [OPENAI, ANTHROPIC])
@@ -436,6 +466,8 @@ async def test_a_call_can_be_cancelled_at_any_moment() -> None:
             await asyncio.wait([call])
         assert await teacher.complete(ASK) == [HELLO]
         await teacher.close()
+    # what was begun and forgotten would complain
+    gc.collect()
 
 
 async def test_calls_share_a_connection() -> None:
@@ -555,13 +587,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 @every_protocol
 async def test_nothing_is_asked_of_anybody_but_the_provider(protocol: Protocol) -> None:
-    async def reply(request: web.Request) -> web.StreamResponse:
-        streamed = request.path_qs == protocol.streamed_path and (
-            protocol is GEMINI or (await request.json()).get("stream")
-        )
-        return await (streams(protocol.events) if streamed else sends(protocol.answer))(request)
-
-    async with serve(protocol, reply) as provider:
+    async with serve(protocol, replies(protocol)) as provider:
         base_url = f"http://127.0.0.1:{provider.port}{protocol.base}"
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", "-c", QUIET, protocol.model, base_url),

@@ -6,12 +6,14 @@ They need an environment of their own: `make test-vllm`.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import gc
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import warnings
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,6 @@ from arbitrage.errors import ConfigError, TeacherRejected, TeacherUnavailable
 from arbitrage.types import Message
 from reward.embedded import _converted
 from teachers.vllm import open_teachers
-from teachers.vllm_engine import ChatParams
 from tests.contracts import test_teacher as contract
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from teachers.vllm import VLLMTeacher
 
 # an engine belongs to its loop, and takes half a minute to load: the tests share both
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore:unclosed context:ResourceWarning"),
+]
 
 ASK = [Message("user", "Why do people drink water?")]
 MODEL = "smollm2-135m-instruct"
@@ -62,6 +66,11 @@ async def held() -> AsyncIterator[VLLMTeacher]:
     """An arm that keeps the engine open from one test to the next."""
     async with opened(arm("held")) as (teacher,):
         yield teacher
+    del teacher
+    # vLLM leaves its ZeroMQ contexts to the garbage collector: not in somebody else's test
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -87,22 +96,15 @@ async def idle(llm: Any) -> None:
     assert llm.get_num_unfinished_requests() == 0
 
 
-test_it_answers_a_prompt = contract.test_it_answers_a_prompt
-test_it_answers_in_a_conversation = contract.test_it_answers_in_a_conversation
-test_it_answers_calls_side_by_side = contract.test_it_answers_calls_side_by_side
-test_cancelling_a_call_stops_the_work_behind_it = (
-    contract.test_cancelling_a_call_stops_the_work_behind_it
-)
-test_the_loop_turns_while_it_works = contract.test_the_loop_turns_while_it_works
-test_closing_ends_calls_under_way = contract.test_closing_ends_calls_under_way
-test_a_closed_teacher_fails_its_calls_and_may_be_closed_again = (
-    contract.test_a_closed_teacher_fails_its_calls_and_may_be_closed_again
-)
+globals().update({name: it for name, it in vars(contract).items() if name.startswith("test_")})
 
 
-async def test_arms_of_one_model_share_an_engine_and_keep_their_sampling() -> None:
+async def test_arms_of_one_model_share_an_engine_and_keep_their_sampling(
+    held: VLLMTeacher,
+) -> None:
     async with opened(arm("a"), arm("b", sampling={"max_tokens": 5})) as (a, b):
         assert a._engine is b._engine
+        assert a._engine is held._engine  # which another call has opened
         (long,), (short,) = await asyncio.gather(a.complete(ASK), b.complete(ASK))
     assert (long.completion_tokens, short.completion_tokens) == (24, 5)
     assert (long.finish_reason, short.finish_reason) == ("length", "length")
@@ -137,12 +139,21 @@ async def test_a_seed_makes_an_answer_repeatable() -> None:
     assert len(texts) == 1
 
 
+async def test_long_prompts_with_a_seed_are_answered_side_by_side() -> None:
+    prompts = [[Message("user", f"{number}: {'water ' * 1000}")] for number in range(10)]
+    async with opened(arm(sampling={"temperature": 1.0, "seed": 11, "max_tokens": 4})) as (
+        teacher,
+    ):
+        answers = await asyncio.gather(*(teacher.complete(prompt) for prompt in prompts))
+    assert all((answer.prompt_tokens or 0) > 1000 for (answer,) in answers)
+
+
 async def test_a_stop_string_ends_an_answer_before_it() -> None:
-    async with opened(arm(), arm("b", sampling={"stop": ("water",)})) as (talks, stops):
+    async with opened(arm(), arm("b", sampling={"stop": ("question",)})) as (talks, stops):
         (whole,), (cut,) = await talks.complete(ASK), await stops.complete(ASK)
-    assert "water" in whole.text
+    assert "question" in whole.text
     assert whole.text.startswith(cut.text)
-    assert "water" not in cut.text
+    assert "question" not in cut.text
     assert cut.finish_reason == "stop"
 
 
@@ -156,7 +167,7 @@ async def test_an_answer_follows_a_json_schema() -> None:
         "required": ["drink", "wet"],
         "additionalProperties": False,
     }
-    async with opened(arm(sampling={"json_schema": schema})) as (teacher,):
+    async with opened(arm(sampling={"json_schema": schema, "max_tokens": 200})) as (teacher,):
         (answer,) = await teacher.complete(ASK)
     read = json.loads(answer.text)
     assert set(read) == {"drink", "wet"}
@@ -175,8 +186,9 @@ async def test_the_pieces_of_the_first_answer_are_its_text() -> None:
 async def test_thoughts_that_the_template_opens_are_no_answer(
     held: VLLMTeacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    thinks = ChatParams(chat_template="{{ messages[0]['content'] }}\n<think>\n")
-    monkeypatch.setattr(held._engine, "_chat", thinks)
+    chat, tokens = held._engine._chat
+    thinks = dataclasses.replace(chat, chat_template="{{ messages[0]['content'] }}\n<think>\n")
+    monkeypatch.setattr(held._engine, "_chat", (thinks, tokens))
     pieces: list[str] = []
     for on_delta in (None, pieces.append):
         (answer,) = await held.complete(ASK, on_delta)
@@ -188,7 +200,7 @@ async def test_thoughts_that_the_template_opens_are_no_answer(
 async def test_cancelling_takes_every_answer_out_of_the_engine(held: VLLMTeacher) -> None:
     llm = held._engine._llm
     await idle(llm)
-    async with opened(arm(sampling={"n": 4, "max_tokens": 8000})) as (teacher,):
+    async with opened(arm(sampling={"n": 4, "temperature": 1.0, "max_tokens": 8000})) as (teacher,):
         teacher._sampling.ignore_eos = True
         call = asyncio.create_task(teacher.complete(ASK))
         await computing(llm)
@@ -231,21 +243,22 @@ async def test_a_mistake_in_the_configuration_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-async def test_a_model_that_does_not_fit_or_has_no_chat_template_is_one_line(
-    tmp_path: Path,
-) -> None:
+async def test_a_model_that_does_not_fit_into_memory_is_one_line() -> None:
+    small = arm("wrong", engine={"kv_cache_memory_bytes": 1 << 20}, context_length=8192)
+    with pytest.raises(ConfigError) as caught:
+        await open_teachers([small])
+    assert str(caught.value).startswith("teacher 'wrong': vLLM cannot load ")
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_base_model_is_told_what_it_lacks(tmp_path: Path) -> None:
+    def but_for_the_template(_: str, files: list[str]) -> list[str]:
+        return [name for name in files if name == "chat_template.jinja"]
+
     base = tmp_path / "base"
-    shutil.copytree(
-        _converted(MODEL), base, copy_function=os.symlink, ignore=lambda *_: ["chat_template.jinja"]
-    )
-    for wrong, reason in [
-        ({"model": str(base)}, "the model has no chat template; put one into its folder"),
-        ({"engine": {"kv_cache_memory_bytes": 1 << 20}, "context_length": 8192}, "cannot load"),
-    ]:
-        with pytest.raises(ConfigError) as caught:
-            await open_teachers([arm("wrong", **wrong)])
-        assert reason in str(caught.value)
-        assert "\n" not in str(caught.value)
+    shutil.copytree(_converted(MODEL), base, copy_function=os.symlink, ignore=but_for_the_template)
+    with pytest.raises(ConfigError, match=r"has no chat template; put one into its folder"):
+        await open_teachers([arm(model=str(base))])
 
 
 async def test_an_engine_that_dies_fails_its_calls_and_can_be_closed() -> None:
@@ -288,22 +301,23 @@ asyncio.run(main())
 """
 
 
-def test_it_answers_on_when_interrupted_says_nothing_and_leaves_no_process() -> None:
+async def test_it_answers_on_when_interrupted_says_nothing_and_leaves_no_process() -> None:
     root = Path(__file__).parents[1]
-    process = subprocess.Popen(
-        [sys.executable, "-c", _ANSWERS_WHEN_INTERRUPTED],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _ANSWERS_WHEN_INTERRUPTED,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
         start_new_session=True,
     )
-    with process:
-        assert process.stdout
-        assert process.stdout.readline() == "loaded\n"
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the engine, too
-        said, complained = process.communicate(timeout=120)
-    assert said == "answered 24\nprocesses []\n"
-    assert complained == ""
+    assert process.stdout
+    assert await process.stdout.readline() == b"loaded\n"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the engine, too
+    said, complained = await process.communicate()
+    assert said.decode() == "answered 24\nprocesses []\n"
+    # PyTorch misses Triton, which this environment leaves out
+    assert [line for line in complained.decode().splitlines() if "Triton" not in line] == []
     assert process.returncode == 0

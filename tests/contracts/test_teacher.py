@@ -6,19 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from arbitrage import config
 from arbitrage.errors import TeacherError
 from arbitrage.types import Message
+from teachers.litellm import open_teachers as open_litellm
 from teachers.llama_cpp import open_teachers as open_llama_cpp
 from teachers.openai import OpenAITeacher
 from teachers.scripted import ScriptedTeacher
-from tests import chat_server
+from tests import chat_server, provider_server
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from arbitrage.ports import Teacher
 
 ASK = (Message("user", "Why does ice float?"),)
@@ -27,13 +30,14 @@ A_MINUTE = 60.0
 
 @dataclass
 class Subject:
-    """A teacher under test, in three moods.
+    """A teacher under test, in four moods.
 
     Attributes:
         teacher: answers.
         slow: is at work for longer than any test lasts.
         broken: fails every call; None where a teacher can only fail by being closed.
         started, stopped: wait until the work of `slow` has begun, and has ended.
+        several: draws two answers a call; None where that is tested elsewhere.
     """
 
     teacher: Teacher
@@ -41,6 +45,10 @@ class Subject:
     broken: Teacher | None
     started: Callable[[], Awaitable[object]]
     stopped: Callable[[], Awaitable[object]]
+    several: Teacher | None = None
+
+
+TWO = config.Sampling(n=2)
 
 
 async def _at_once() -> None:
@@ -49,25 +57,34 @@ async def _at_once() -> None:
 
 @asynccontextmanager
 async def scripted() -> AsyncIterator[Subject]:
-    def teacher(latency_seconds: float, failure_rate: float) -> ScriptedTeacher:
-        return ScriptedTeacher(
-            config.ScriptedTeacher(
-                name="t",
-                kind="scripted",
-                latency_seconds=latency_seconds,
-                failure_rate=failure_rate,
-            )
-        )
+    def teacher(**settings: Any) -> ScriptedTeacher:
+        return ScriptedTeacher(config.ScriptedTeacher(name="t", kind="scripted", **settings))
 
-    yield Subject(teacher(0, 0), teacher(1e6, 0), teacher(0, 1), _at_once, _at_once)
+    yield Subject(
+        teacher(),
+        teacher(latency_seconds=1e6),
+        teacher(failure_rate=1.0),
+        _at_once,
+        _at_once,
+        teacher(sampling=TWO),
+    )
 
 
 @asynccontextmanager
 async def openai() -> AsyncIterator[Subject]:
+    whole = chat_server.sends()
+    pieces = [*map(chat_server.chunk, ("He", "ll", "o.")), chat_server.LAST, chat_server.USAGE]
+    streamed = chat_server.streams([chat_server.events(*pieces)])
+    choices = [chat_server.body(text)["choices"][0] for text in ("Hi.", "Hello.")]
+
+    async def replies(request: web.Request) -> web.StreamResponse:
+        return await (streamed if (await request.json()).get("stream") else whole)(request)
+
     async with (
-        chat_server.serve(chat_server.sends()) as well,
+        chat_server.serve(replies) as well,
         chat_server.serve(chat_server.hangs) as hung,
         chat_server.serve(chat_server.sends("down", status=503)) as down,
+        chat_server.serve(chat_server.sends(chat_server.body() | {"choices": choices})) as two,
     ):
         yield Subject(
             OpenAITeacher(well.settings()),
@@ -75,23 +92,41 @@ async def openai() -> AsyncIterator[Subject]:
             OpenAITeacher(down.settings()),
             hung.busy.wait,
             hung.dropped.wait,
+            OpenAITeacher(two.settings(sampling=TWO)),
         )
 
 
 @asynccontextmanager
+async def litellm() -> AsyncIterator[Subject]:
+    protocol, sends = provider_server.OPENAI, provider_server.sends
+    async with (
+        provider_server.serve(protocol, provider_server.replies(protocol)) as well,
+        provider_server.serve(protocol, provider_server.hangs) as hung,
+        provider_server.serve(protocol, sends({"error": "down"}, status=503)) as down,
+        provider_server.serve(protocol, sends(provider_server.openai_answer("Hi.", "Ho."))) as two,
+    ):
+        configs = [server.settings(api_key_env=None) for server in (well, hung, down)]
+        configs.append(two.settings(api_key_env=None, sampling=TWO))
+        teacher, slow, broken, several = await open_litellm(configs)
+        yield Subject(teacher, slow, broken, hung.busy.wait, hung.dropped.wait, several)
+
+
+@asynccontextmanager
 async def llama_cpp() -> AsyncIterator[Subject]:
-    def settings(context: int, tokens: int, slots: int) -> config.LlamaCppTeacher:
+    def settings(context: int, tokens: int, slots: int, n: int = 1) -> config.LlamaCppTeacher:
         return config.LlamaCppTeacher(
             name="t",
             kind="llama_cpp",
             model="smollm2-135m-instruct",
-            sampling=config.Sampling(max_tokens=tokens),
+            sampling=config.Sampling(max_tokens=tokens, n=n),
             context_length=context,
             max_concurrency=slots,
         )
 
     # two contexts, and so two engines: closing one leaves the other
-    teacher, slow = await open_llama_cpp([settings(512, 8, 4), settings(8192, 8000, 1)])
+    teacher, slow, several = await open_llama_cpp(
+        [settings(512, 8, 4), settings(8192, 8000, 1), settings(512, 8, 4, n=2)]
+    )
     slow._fields["ignore_eos"] = True
     engine = slow._engine
 
@@ -103,11 +138,11 @@ async def llama_cpp() -> AsyncIterator[Subject]:
         # its only thread has time for this when the answer has been given up
         await asyncio.get_running_loop().run_in_executor(engine._threads, int)
 
-    yield Subject(teacher, slow, None, started, stopped)
+    yield Subject(teacher, slow, None, started, stopped, several)
 
 
 Implementation = Callable[[], AbstractAsyncContextManager[Subject]]
-IMPLEMENTATIONS: list[Implementation] = [scripted, openai, llama_cpp]
+IMPLEMENTATIONS: list[Implementation] = [scripted, openai, litellm, llama_cpp]
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, ids=lambda implementation: implementation.__name__)
@@ -115,16 +150,39 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     implementation: Implementation = request.param
     async with asyncio.timeout(A_MINUTE), implementation() as subject:
         yield subject
-        for teacher in (subject.teacher, subject.slow, subject.broken):
+        for teacher in (subject.teacher, subject.slow, subject.broken, subject.several):
             if teacher:
                 await teacher.close()
 
 
 async def test_it_answers_a_prompt(subject: Subject) -> None:
-    completion = await subject.teacher.complete(ASK)
+    (completion,) = await subject.teacher.complete(ASK)
     assert completion.text.strip()
     assert completion.finish_reason in {"stop", "length"}
     assert not completion.cached
+    assert completion.prompt_tokens
+    assert completion.completion_tokens
+
+
+async def test_its_answer_is_heard_piece_by_piece(subject: Subject) -> None:
+    pieces: list[str] = []
+    (completion,) = await subject.teacher.complete(ASK, pieces.append)
+    assert "".join(pieces) == completion.text
+    assert len(pieces) > 1
+    assert all(pieces)
+    assert completion.prompt_tokens
+    assert completion.completion_tokens
+
+
+async def test_it_draws_as_many_answers_as_it_is_told(subject: Subject) -> None:
+    if subject.several is None:
+        pytest.skip("its own tests do this")
+    first, second = await subject.several.complete(ASK)
+    assert first.text.strip()
+    assert second.text.strip()
+    # the prompt is billed once
+    assert first.prompt_tokens
+    assert second.prompt_tokens == 0
 
 
 async def test_it_answers_in_a_conversation(subject: Subject) -> None:
@@ -134,12 +192,13 @@ async def test_it_answers_in_a_conversation(subject: Subject) -> None:
         Message("assistant", "It is light."),
         Message("user", "And why is it light?"),
     )
-    assert (await subject.teacher.complete(turns)).text.strip()
+    (completion,) = await subject.teacher.complete(turns)
+    assert completion.text.strip()
 
 
 async def test_it_answers_calls_side_by_side(subject: Subject) -> None:
     answers = await asyncio.gather(*(subject.teacher.complete(ASK) for _ in range(20)))
-    assert all(answer.text.strip() for answer in answers)
+    assert all(completion.text.strip() for (completion,) in answers)
 
 
 async def test_cancelling_a_call_stops_the_work_behind_it(subject: Subject) -> None:
