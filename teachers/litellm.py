@@ -182,7 +182,11 @@ class LiteLLMTeacher:
         heard = Stream(on_delta, self._at_once, opened=self._opens_thoughts)
         asked = self._litellm.acompletion(**arguments, **_STREAMED)
         stream = await self._told(exchange, asked, otherwise=_CUT_OFF)
-        while chunk := await self._told(exchange, anext(stream, None), otherwise=_CUT_OFF):
+        chunks = aiter(stream)
+        while True:
+            chunk = await self._told(exchange, anext(chunks, None), otherwise=_CUT_OFF)
+            if chunk is None:
+                break
             heard.take(library.chunk(chunk))
         # LiteLLM makes up an end for a stream that has none
         if not any(getattr(stream, name, "unknown") for name in _ENDS):

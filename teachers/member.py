@@ -162,19 +162,14 @@ class Member:
         Raises:
             TeacherError: there is no answer.
         """
-        retries = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(lambda error: self._worth_another(call, error)),
-            stop=tenacity.stop_after_attempt(self.settings.max_attempts),
-            wait=_BACKOFF,
-            reraise=True,
-        )
         self._asked += 1
         try:
             remaining = call.deadline - asyncio.get_running_loop().time()
             async with patience(remaining) as deadline:
-                async for attempt in retries:
-                    with attempt:
-                        return await self._attempt(call)
+                try:
+                    return await self._attempt(call)
+                except TeacherError as error:
+                    return await self._try_again(call, error)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -186,6 +181,25 @@ class Member:
             "not asked before the prompt's time was over; raise the teacher's limits or "
             "job.deadline_seconds, or lower the prompts in flight"
         )
+
+    async def _try_again(
+        self, call: Call, failure: TeacherError | None
+    ) -> list[tuple[Completion, Decimal]]:
+        """Goes on after the first attempt, if what it failed of may pass."""
+        # the loop costs as much as the rest of the pool: calls that succeed do without it
+        retries = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(lambda error: self._worth_another(call, error)),
+            stop=tenacity.stop_after_attempt(self.settings.max_attempts),
+            wait=_BACKOFF,
+            reraise=True,
+        )
+        async for attempt in retries:
+            with attempt:
+                if failure:
+                    first, failure = failure, None
+                    raise first
+                return await self._attempt(call)
+        raise AssertionError("tenacity ends with an answer or its error")
 
     async def _attempt(self, call: Call) -> list[tuple[Completion, Decimal]]:
         """Sends the call once; again only where it was sent too early and may wait."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -108,7 +109,10 @@ async def litellm() -> AsyncIterator[Subject]:
         configs = [server.settings(api_key_env=None) for server in (well, hung, down)]
         configs.append(two.settings(api_key_env=None, sampling=TWO))
         teacher, slow, broken, several = await open_litellm(configs)
-        yield Subject(teacher, slow, broken, hung.busy.wait, hung.dropped.wait, several)
+        with warnings.catch_warnings():
+            # LiteLLM's own models, which it makes when it first needs them
+            warnings.filterwarnings("ignore", module=r"litellm|pydantic")
+            yield Subject(teacher, slow, broken, hung.busy.wait, hung.dropped.wait, several)
 
 
 @asynccontextmanager
