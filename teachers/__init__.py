@@ -7,6 +7,7 @@ most bring a heavy library.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -145,7 +146,7 @@ def _adapter_part(settings: config.AnyTeacher) -> str:
 async def _open(kind: str, configs: Sequence[config.AnyTeacher]) -> list[Teacher]:
     extra = _EXTRAS.get(kind)
     try:
-        adapter = cast("_Adapter", import_module(_ADAPTERS[kind]))
+        adapter = cast("_Adapter", await asyncio.to_thread(import_module, _ADAPTERS[kind]))
         return await adapter.open_teachers(configs)
     except ImportError as error:
         # a module of our own that cannot be imported is a bug, not a missing extra

@@ -14,8 +14,6 @@ import pytest
 from arbitrage import config
 from arbitrage.errors import TeacherError
 from arbitrage.types import Message
-from teachers.litellm import open_teachers as open_litellm
-from teachers.llama_cpp import open_teachers as open_llama_cpp
 from teachers.openai import OpenAITeacher
 from teachers.scripted import ScriptedTeacher
 from tests import chat_server, provider_server
@@ -99,6 +97,8 @@ async def openai() -> AsyncIterator[Subject]:
 
 @asynccontextmanager
 async def litellm() -> AsyncIterator[Subject]:
+    from teachers.litellm import open_teachers  # noqa: PLC0415 - not where vLLM's tests run
+
     protocol, sends = provider_server.OPENAI, provider_server.sends
     async with (
         provider_server.serve(protocol, provider_server.replies(protocol)) as well,
@@ -108,7 +108,7 @@ async def litellm() -> AsyncIterator[Subject]:
     ):
         configs = [server.settings(api_key_env=None) for server in (well, hung, down)]
         configs.append(two.settings(api_key_env=None, sampling=TWO))
-        teacher, slow, broken, several = await open_litellm(configs)
+        teacher, slow, broken, several = await open_teachers(configs)
         with warnings.catch_warnings():
             # LiteLLM's own models, which it makes when it first needs them
             warnings.filterwarnings("ignore", module=r"litellm|pydantic")
@@ -117,6 +117,8 @@ async def litellm() -> AsyncIterator[Subject]:
 
 @asynccontextmanager
 async def llama_cpp() -> AsyncIterator[Subject]:
+    from teachers.llama_cpp import open_teachers  # noqa: PLC0415 - as above
+
     def settings(context: int, tokens: int, slots: int, n: int = 1) -> config.LlamaCppTeacher:
         return config.LlamaCppTeacher(
             name="t",
@@ -128,7 +130,7 @@ async def llama_cpp() -> AsyncIterator[Subject]:
         )
 
     # two contexts, and so two engines: closing one leaves the other
-    teacher, slow, several = await open_llama_cpp(
+    teacher, slow, several = await open_teachers(
         [settings(512, 8, 4), settings(8192, 8000, 1), settings(512, 8, 4, n=2)]
     )
     slow._fields["ignore_eos"] = True
