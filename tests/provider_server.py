@@ -9,10 +9,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from arbitrage import config
 
+# LiteLLM silences these of its own on import, which pytest undoes after each test
+IGNORE_ITS_WARNINGS = [
+    pytest.mark.filterwarnings("ignore:.*conflict with protected namespace:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*`ReadOnly` qualifier:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Accessing the .* on the instance:DeprecationWarning"),
+]
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Event = dict[str, Any] | str
 KEY = "s3cret-0123456789/abc"

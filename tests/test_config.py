@@ -38,7 +38,7 @@ def teacher(**changes: Any) -> dict[str, Any]:
         (teacher(max_concurency=3), "teachers[0].max_concurency: unknown key; did you mean"),
         (teacher(base_url="x"), "teachers[0].base_url: unknown key; valid are"),
         (teacher(kind="opena"), "teachers[0].kind: unknown 'opena'; did you mean 'openai'?"),
-        ({"teachers": [{"name": "x"}]}, "teachers[0].kind: is required; one of openai, litellm, vllm, llama_cpp"),
+        ({"teachers": [{"name": "x"}]}, "teachers[0].kind: is required; one of openai, litellm"),
         (teacher(sampling={"temprature": 1.0}), "teachers[0].sampling.temprature: unknown key"),
         (teacher(max_concurrency="8"), "teachers[0].max_concurrency: input should be a valid int"),
         (teacher(max_concurrency=0), "teachers[0].max_concurrency: input should be greater than"),
@@ -69,3 +69,23 @@ def test_a_missing_file_a_folder_and_bad_toml_are_one_line(tmp_path: Path) -> No
             config.load(path)
         assert str(caught.value).startswith(str(path))
         assert "\n" not in str(caught.value)
+
+
+def test_only_trainable_needs_a_teacher_that_is() -> None:
+    sections = {"sink": {"only_trainable": True}}
+    with pytest.raises(ConfigError, match="sink.only_trainable: no teacher says trainable = true"):
+        config.parse(teacher() | sections)
+    assert config.parse(teacher(trainable=True) | sections).sink.only_trainable
+
+
+def test_every_limit_of_a_teacher_can_be_set() -> None:
+    limits = {
+        "requests_per_minute": 60,
+        "tokens_per_minute": 10_000,
+        "when_limited": "wait",
+        "max_attempts": 2,
+        "hedge_percentile": 0.95,
+        "trainable": False,
+    }
+    (parsed,) = config.parse(teacher(**limits)).teachers
+    assert {name: getattr(parsed, name) for name in limits} == limits

@@ -12,7 +12,9 @@ from arbitrage.errors import ConfigError
 from teachers import litellm_library as library
 from teachers import open_pool
 from teachers.litellm import LiteLLMTeacher, open_teachers
+from tests.provider_server import IGNORE_ITS_WARNINGS
 
+pytestmark = IGNORE_ITS_WARNINGS
 SECRET = "s3cret-0123456789"  # noqa: S105 - of nobody
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from arbitrage.types import Sample
 
 TEACHERS = [
-    TeacherInfo("alpha", "openai", "alpha-7b", available=True, license="apache-2.0", trainable=True),
+    TeacherInfo(
+        "alpha", "openai", "alpha-7b", available=True, license="apache-2.0", trainable=True
+    ),
     TeacherInfo("beta", "openai", "beta|9b", available=True),
 ]
 ANSWERS = [

@@ -1,6 +1,7 @@
 """An event loop whose clock jumps to the next thing to do: a test of hours takes milliseconds.
 
-Only for tests without sockets, threads and processes, whose time is not the loop's.
+Only for tests without sockets and processes, whose time is not the loop's. What is left to
+a thread is done at once.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ import asyncio
 import selectors
 from contextlib import ExitStack
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple
 from unittest import mock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from concurrent.futures import Executor
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+_Types = TypeVarTuple("_Types")
 _START_SECONDS = 1000.0
 _TURN_SECONDS = 1e-9  # a turn of the loop takes time, if only a little
 _CLOCKS = (
@@ -56,6 +59,21 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Seconds since some moment."""
         return self._clock.now
+
+    def run_in_executor(
+        self,
+        executor: Executor | None,
+        func: Callable[[*_Types], _Result],
+        *args: *_Types,
+    ) -> asyncio.Future[_Result]:
+        """Does it here and now."""
+        del executor
+        done: asyncio.Future[_Result] = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - the caller's, as from a thread
+            done.set_exception(error)
+        return done
 
 
 def run(main: Coroutine[Any, Any, _Result]) -> _Result:
