@@ -50,7 +50,7 @@ class ErrorObject(Exception):
         self.status = code if type(code) is int and 400 <= code < 600 else None  # noqa: PLR2004
 
 
-def request_fields(settings: config.OpenAITeacher) -> dict[str, Any]:
+def request_fields(settings: config.OpenAITeacher | config.LiteLLMTeacher) -> dict[str, Any]:
     """What every request to a teacher holds; what is not set is the provider's choice."""
     sampling = settings.sampling
     fields: dict[str, Any] = {"model": settings.model}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from arbitrage import config
 from arbitrage.errors import ConfigError
@@ -127,7 +127,7 @@ class Request:
         endpoint = Endpoint.of(settings, name=provider)
         _check_key(settings, provider, where)
         # the fields are those of the protocol; `model` is LiteLLM's name with the provider
-        fields = request_fields(cast("config.OpenAITeacher", settings))
+        fields = request_fields(settings)
         probe = _Probe(litellm, name, provider, settings.options)
         for key in _SAMPLING & fields.keys() - {"n"}:
             if not probe.takes(key, fields[key]):

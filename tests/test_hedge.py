@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arbitrage import config
 from teachers.hedge import Latencies, hedged
 from tests.stub_teacher import ANSWER, PROMPT, StubTeacher, pool_of
 from tests.virtual_time import in_virtual_time, run
@@ -212,6 +213,18 @@ async def test_second_calls_count_to_the_requests_of_a_minute() -> None:
     await asyncio.wait(asks)
     assert len(teacher.sent) > 220
     assert max(sum(s <= t < s + 60 - 1e-6 for t in teacher.sent) for s in teacher.sent) <= 60
+
+
+@in_virtual_time
+async def test_both_calls_are_reserved_while_they_are_under_way() -> None:
+    pool = await known(slow(20), price_per_million=config.Price(prompt=1.0, completion=1.0))
+    ask = asyncio.create_task(pool.ask("a", PROMPT))
+    reserved = []
+    for _ in range(3):
+        await asyncio.sleep(0.75)
+        reserved.append(pool.budget.in_flight * 1_000_000)
+    assert reserved == [4, 8, 0]
+    await ask
 
 
 @in_virtual_time

@@ -24,7 +24,7 @@ from arbitrage.types import Completion
 from teachers import Budget, Pool
 from tests.stub_teacher import ANSWER, PROMPT, StubTeacher, answers, fails, hang, hangs, pool_of
 from tests.stub_teacher import settings as arm
-from tests.virtual_time import in_virtual_time, run
+from tests.virtual_time import VirtualTimeLoop, in_virtual_time, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,10 @@ def outcome(candidate: Candidate) -> str:
 
 def gaps(times: Sequence[float]) -> list[float]:
     return [after - before for before, after in pairwise(times)]
+
+
+def most_in_a_minute(sent: Sequence[float]) -> int:
+    return max(sum(begin <= at < begin + MINUTE - 1e-6 for at in sent) for begin in sent)
 
 
 def nothing_is_held(pool: Pool, name: str = "a") -> None:
@@ -353,18 +357,20 @@ def test_no_minute_has_more_calls_than_allowed_whatever_happens(
     faults: Sequence[Exception | None],
     asks: Sequence[tuple[float, float | None]],
 ) -> None:
-    used: list[tuple[float, int]] = []
+    pauses: list[tuple[float, float]] = []
 
     async def script(number: int) -> Sequence[Completion]:
-        used.append((now(), 100))
         await asyncio.sleep(latencies[number % len(latencies)])
         if fault := faults[number % len(faults)]:
+            pauses.append((now(), getattr(fault, "retry_after_seconds", None) or 0.0))
             raise fault
         return (Completion("x", prompt_tokens=60, completion_tokens=40),)
 
+    teacher = StubTeacher(script)
+
     async def prompts() -> None:
         pool = pool_of(
-            StubTeacher(script),
+            teacher,
             requests_per_minute=per_minute,
             tokens_per_minute=tokens,
             max_concurrency=32,
@@ -384,10 +390,12 @@ def test_no_minute_has_more_calls_than_allowed_whatever_happens(
         nothing_is_held(pool)
 
     run(prompts())
-    for begin, _ in used:
-        minute = [amount for at, amount in used if begin <= at < begin + MINUTE - 1e-6]
-        assert len(minute) <= per_minute
-        assert tokens is None or sum(minute) <= tokens
+    if teacher.sent:
+        most = most_in_a_minute(teacher.sent)
+        assert most <= per_minute
+        assert tokens is None or 100 * most <= tokens
+    for begin, seconds in pauses:
+        assert not [at for at in teacher.sent if begin + 1e-6 < at < begin + seconds]
 
 
 @in_virtual_time
@@ -401,8 +409,10 @@ async def test_a_cooldown_does_not_save_up_calls_for_its_end() -> None:
     teacher = StubTeacher(script)
     pool = pool_of(teacher, max_concurrency=64, requests_per_minute=60, when_limited="wait")
     await asyncio.gather(*(ask(pool) for _ in range(200)))
-    end = teacher.sent[0] + 51.0
-    assert sum(end - 1.0 <= at < end + 10.0 for at in teacher.sent) <= 12
+    refused = teacher.sent[0] + 1.0
+    assert not [at for at in teacher.sent if refused + 1e-3 < at < refused + 50.0]
+    assert sum(refused + 50.0 <= at < refused + 60.0 for at in teacher.sent) <= 12
+    assert most_in_a_minute(teacher.sent) <= 60
 
 
 @in_virtual_time
@@ -448,6 +458,19 @@ async def test_those_who_wait_are_turned_away_when_the_circuit_opens() -> None:
     assert turned_away is not None
     assert "left alone for another" in turned_away.message
     assert "no answer within 10 s" in turned_away.message
+
+
+@in_virtual_time
+async def test_those_who_wait_are_turned_away_though_no_permit_comes_free() -> None:
+    async def script(number: int) -> Sequence[Completion]:
+        if number >= 2:
+            raise DOWN
+        return await answers(seconds=50.0).complete(PROMPT.messages)
+
+    pool = beside_another(StubTeacher(script), max_concurrency=4, max_attempts=1)
+    candidates = await asyncio.gather(*(ask(pool) for _ in range(30)))
+    late = [c for c in candidates if c.latency_seconds > 1.0]
+    assert [outcome(c) for c in late] == ["ok", "ok"]
 
 
 @in_virtual_time
@@ -516,17 +539,18 @@ async def test_a_probe_whose_prompt_leaves_makes_room_for_another() -> None:
 
 
 @in_virtual_time
-async def test_slow_refusals_end_with_the_timeout() -> None:
-    """A refusal that comes when the time is over is not followed by a call without any."""
+async def test_a_refusal_that_comes_after_the_timeout_is_not_followed_by_another_call() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
 
     async def script(_: int) -> Sequence[Completion]:
-        await asyncio.sleep(2.0)
+        loop.stand_still(10.0)
         raise TeacherRateLimited("slow down", retry_after_seconds=0.0)
 
     teacher = StubTeacher(script)
     candidate = await ask(pool_of(teacher, timeout_seconds=4.0), deadline=100.0)
-    assert candidate.failure is not None
-    assert len(teacher.sent) == 2
+    assert outcome(candidate) == "rate_limited"
+    assert len(teacher.sent) == 1
 
 
 STAGES: dict[str, dict[str, Any]] = {

@@ -60,6 +60,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Seconds since some moment."""
         return self._clock.now
 
+    def stand_still(self, seconds: float) -> None:
+        """What a callback does that holds the loop up."""
+        self._clock.now += seconds
+
     def run_in_executor(
         self,
         executor: Executor | None,
