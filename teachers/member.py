@@ -210,10 +210,10 @@ class Member:
                 async with self._health.concurrency.permit(first=refused):
                     await self._clear(call)
                     return await self._send(call)
-            except (TeacherRateLimited, CircuitOpen):
+            except (TeacherRateLimited, CircuitOpen) as error:
                 if not self._worth_waiting(call):
                     raise
-                refused = True
+                refused = isinstance(error, TeacherRateLimited)
 
     async def _recovery(self, call: Call) -> None:
         """Returns when the circuit lets a call through, and at once where it is worth no wait."""

@@ -463,9 +463,10 @@ async def test_those_who_wait_are_turned_away_when_the_circuit_opens() -> None:
 @in_virtual_time
 async def test_those_who_wait_are_turned_away_though_no_permit_comes_free() -> None:
     async def script(number: int) -> Sequence[Completion]:
+        await asyncio.sleep(50.0 if number < 2 else 0.1)
         if number >= 2:
             raise DOWN
-        return await answers(seconds=50.0).complete(PROMPT.messages)
+        return (ANSWER,)
 
     pool = beside_another(StubTeacher(script), max_concurrency=4, max_attempts=1)
     candidates = await asyncio.gather(*(ask(pool) for _ in range(30)))
@@ -490,6 +491,23 @@ async def test_where_nobody_else_may_answer_a_prompt_waits_for_recovery() -> Non
     assert len(lost) <= 4 + 5 + 5
     assert now() <= well_again + 30.0
     nothing_is_held(pool)
+
+
+@in_virtual_time
+async def test_those_who_waited_for_recovery_keep_their_order() -> None:
+    async def script(number: int) -> Sequence[Completion]:
+        await asyncio.sleep(0.1 if number < 5 else 1.0)
+        if number < 5:
+            raise DOWN
+        return (ANSWER,)
+
+    async def one(number: int) -> None:
+        await ask(pool, deadline=600.0)
+        order.append(number)
+
+    pool, order = pool_of(StubTeacher(script), max_concurrency=1, max_attempts=1), list[int]()
+    await asyncio.gather(*map(one, range(12)))
+    assert order == list(range(12))
 
 
 @in_virtual_time
