@@ -148,8 +148,9 @@ class Engine:
         gated = [replace(c, gates=v) for c, v in zip(answered, verdicts, strict=True)]
         passed = [c for c in gated if c.passed]
         started = perf_counter()
-        scores = iter(await self.reward.score(prompt, passed) if passed else ())
-        judged = [replace(c, score=next(scores)) if c.passed else c for c in gated]
+        scores = await self.reward.score(prompt, passed) if passed else ()
+        score_of = dict(zip(map(id, passed), scores, strict=True))
+        judged = [replace(c, score=score_of.get(id(c))) for c in gated]
         emit(Judged(prompt, judged, perf_counter() - started if passed else 0.0))
         return judged
 

@@ -107,6 +107,11 @@ class Account:
             return True
         return self._budget.allows(self._expected_cost(prompt))
 
+    def payable(self, prompt: Prompt) -> bool:
+        """Whether the budget will allow a call if those in flight cost nothing."""
+        limit, spent = self._budget.limit, self._budget.spent
+        return self._free or limit is None or spent + self._expected_cost(prompt) <= limit
+
     @contextmanager
     def reserved(self, prompt: Prompt) -> Iterator[None]:
         """Counts a call's expected cost to what is in flight while it is."""

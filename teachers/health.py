@@ -70,20 +70,24 @@ class Health:
         when = f"for another {seconds:.1f} s" if seconds else "while a probe is under way"
         return CircuitOpen(f"left alone {when}, since it fails: {self._last_error}")
 
-    def answered(self, circuit: Circuit, seconds: float) -> None:
-        """A call was answered."""
+    def answered(self, circuit: Circuit, called_at: float, seconds: float) -> None:
+        """A call was answered in so many seconds; `called_at` is on the monotonic clock."""
         self.breaker.succeeded(circuit)
-        self.cooldown.end()
+        self.cooldown.end(called_at)
         self.concurrency.grow()
         self.latencies.add(seconds)
 
-    def failed(self, circuit: Circuit, error: TeacherError, called_at: float) -> None:
-        """A call came back with an error; `called_at` is on the monotonic clock."""
+    def limited_by(self, error: TeacherError, called_at: float) -> None:
+        """Takes from an error what the provider says of its limits, if it does."""
         pause = error.retry_after_seconds
         overloaded = isinstance(error, TeacherUnavailable) and error.overloaded
         limited = isinstance(error, TeacherRateLimited) or overloaded or pause is not None
         if limited and self.cooldown.begin(called_at, pause):
             self.concurrency.shrink()
+
+    def failed(self, circuit: Circuit, error: TeacherError, called_at: float) -> None:
+        """A call came back with an error."""
+        self.limited_by(error, called_at)
         if isinstance(error, _SICK):
             self._failed(circuit, str(error))
         else:

@@ -25,7 +25,7 @@ class Concurrency:
 
     Additive increase, multiplicative decrease (Chiu & Jain 1989, "Analysis of the
     increase and decrease algorithms"): each answered call adds a share of one, so
-    that a whole round of them adds one; a provider that is overloaded halves it.
+    that about a round of them adds one; a provider that is overloaded halves it.
 
     Attributes:
         most: the configuration's limit, which it starts at and returns to.
@@ -242,9 +242,10 @@ class Cooldown:
         self._until = max(self._until, now + pause)
         return news
 
-    def end(self) -> None:
-        """Takes note of an answered call: the next pause is short again."""
-        self._in_a_row = 0
+    def end(self, called_at: float) -> None:
+        """Takes note of an answered call; if it was sent since the pause, the next is short."""
+        if called_at >= self._since:
+            self._in_a_row = 0
 
     async def wait(self) -> None:
         """Returns when it may be called again."""

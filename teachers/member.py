@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from decimal import Decimal
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -28,45 +26,18 @@ from teachers.patience import patience
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from decimal import Decimal
 
     from arbitrage import config
     from arbitrage.ports import Teacher
     from arbitrage.types import Completion, Prompt
     from teachers.budget import Budget
+    from teachers.call import Call
+    from teachers.limits import Taken
 
 _PASSING = (TeacherUnavailable, TeacherAnswerInvalid)
 _PROBE_POLL_SECONDS = 0.05
 _BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0.0, 0.25)
-
-
-@dataclass(slots=True)
-class Call:
-    """What is asked of a teacher for one prompt, whatever number of attempts it takes.
-
-    Attributes:
-        deadline: time on the loop's clock at which to give up.
-        on_delta: hears the answer piece by piece.
-        may_leave: tells whether somebody else could answer the prompt instead.
-        seconds: that attempts have taken.
-        tokens: that were taken from the teacher's rate for the attempt under way.
-        billed: US dollars for attempts that failed.
-        drafted: whether a piece of the answer was told, which cannot be taken back.
-    """
-
-    prompt: Prompt
-    deadline: float
-    on_delta: Callable[[str], None] | None
-    may_leave: Callable[[], bool]
-    seconds: float = 0.0
-    tokens: Taken | None = None
-    billed: Decimal = Decimal(0)
-    drafted: bool = False
-
-    def tell(self, text: str) -> None:
-        """Passes a piece of the answer on."""
-        self.drafted = True
-        if self.on_delta:
-            self.on_delta(text)
 
 
 class Member:
@@ -242,12 +213,12 @@ class Member:
         return request, tokens
 
     async def _pause(self, call: Call) -> None:
-        if not self._back_in_time(call):
-            seconds = self._health.cooldown.remaining_seconds
+        cooldown = self._health.cooldown
+        if (seconds := cooldown.remaining_seconds) and not self._worth_waiting(call):
             raise TeacherRateLimited(
-                f"its provider takes calls in {seconds:.0f} s again; the prompt's time ends before"
+                f"not asked, since its provider takes no calls for another {seconds:.1f} s"
             )
-        await self._health.cooldown.wait()
+        await cooldown.wait()
 
     async def _send(self, call: Call) -> list[tuple[Completion, Decimal]]:
         if not self.affordable(call.prompt):
@@ -261,7 +232,7 @@ class Member:
                 tokens, costs = self.account.settle(call.prompt, answers)
         except TeacherTimeout as error:
             outcome = error.outcome
-            self._health.silent(circuit, monotonic() - started, timeout_seconds)
+            self._health.silent(circuit, monotonic() - started, self.settings.timeout_seconds)
             raise
         except TeacherError as error:
             outcome = error.outcome
@@ -269,11 +240,11 @@ class Member:
             self._health.failed(circuit, error, started)
             raise
         except BaseException:
-            self._health.silent(circuit, monotonic() - started, timeout_seconds)
+            self._health.silent(circuit, monotonic() - started, self.settings.timeout_seconds)
             raise
         else:
             outcome = "ok"
-            self._health.answered(circuit, monotonic() - started)
+            self._health.answered(circuit, started, monotonic() - started)
         finally:
             seconds = monotonic() - started
             call.seconds += seconds
@@ -304,13 +275,22 @@ class Member:
         permits = self._health.concurrency
 
         async def permitted() -> Sequence[Completion]:
+            started, outcome = monotonic(), "cancelled"
             try:
                 async with self._next:
                     await self._take(call.prompt)
+                started = monotonic()
                 with self.account.reserved(call.prompt):
-                    return await self.teacher.complete(messages)
+                    answers = await self.teacher.complete(messages)
+                outcome = "ok"
+            except TeacherError as error:
+                outcome = error.outcome
+                self._health.limited_by(error, started)
+                raise
             finally:
                 permits.release()
+                self._hear(Called(self.settings.name, outcome, monotonic() - started))
+            return answers
 
         def second() -> Awaitable[Sequence[Completion]] | None:
             free = not self.limited(call.prompt) and self.affordable(call.prompt)
@@ -322,7 +302,7 @@ class Member:
         """Whether an attempt that failed should be followed by one more."""
         return (
             isinstance(error, _PASSING)
-            and self.well
+            and (self.well or self._worth_waiting(call))
             and not call.drafted
             and call.seconds < self.settings.timeout_seconds
             and (not self._health.cooldown.remaining_seconds or self._worth_waiting(call))

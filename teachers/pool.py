@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from arbitrage.errors import BudgetSpent, NoTeacherAvailable, TeacherError
 from arbitrage.types import Candidate, Failure, TeacherInfo
 from teachers.budget import Budget
-from teachers.member import Call, Member
+from teachers.call import Call
+from teachers.member import Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -86,7 +87,7 @@ class Pool:
             (
                 member.returns_in_seconds
                 for member in self._eligible(prompt)
-                if member.settings.name not in asked and member.affordable(prompt)
+                if member.settings.name not in asked and member.account.payable(prompt)
             ),
             default=math.inf,
         )
@@ -106,8 +107,8 @@ class Pool:
         sick = [member for member in eligible if member.affordable(prompt)]
         if not sick:
             return BudgetSpent(
-                f"the budget of {self.budget.limit} USD is spent ({self.budget.spent:.6f} so far); "
-                "raise policy.budget_usd"
+                f"the budget of {self.budget.limit} USD allows no other call ("
+                f"{self.budget.spent:.6f} USD spent so far); raise policy.budget_usd"
             )
         reasons = "; ".join(f"{m.settings.name} is {m.why_left_alone()}" for m in sick)
         return NoTeacherAvailable(

@@ -257,7 +257,7 @@ def test_a_call_given_up_early_says_nothing_and_one_given_up_late_counts(clock: 
     assert not closed(health.breaker)
     clock.now += health.breaker.remaining_seconds
     for _ in range(20):
-        health.answered(health.enter(), seconds=2.0)
+        health.answered(health.enter(), 0.0, seconds=2.0)
     for _ in range(3 * FAILURES):  # by now it is known
         health.silent(health.enter(), seconds=3.9, timeout_seconds=60.0)
     assert closed(health.breaker)
@@ -270,7 +270,7 @@ def test_a_call_given_up_early_says_nothing_and_one_given_up_late_counts(clock: 
 def test_a_timeout_counts_however_long_answers_usually_take() -> None:
     health = Health(8)
     for _ in range(20):
-        health.answered(health.enter(), seconds=50.0)
+        health.answered(health.enter(), 0.0, seconds=50.0)
     for _ in range(FAILURES):
         health.silent(health.enter(), seconds=60.0, timeout_seconds=60.0)
     assert not closed(health.breaker)

@@ -234,7 +234,7 @@ async def test_a_spent_budget_is_told_as_such() -> None:
     assert pool.available(PROMPT) == []
     refusal = pool.refusal(PROMPT)
     assert isinstance(refusal, BudgetSpent)
-    assert "the budget of 0.25 USD is spent (0.250000 so far)" in str(refusal)
+    assert "the budget of 0.25 USD allows no other call (0.250000 USD spent so far)" in str(refusal)
     assert refusal.retry_after_seconds is None
 
 

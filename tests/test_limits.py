@@ -497,7 +497,16 @@ async def test_a_long_row_of_refusals_does_not_overflow() -> None:
 
 @in_virtual_time
 async def test_an_answer_makes_the_next_pause_short_again() -> None:
-    assert max(await pauses_of(20, after_each=Cooldown.end)) <= JITTER[1] * 0.5
+    def answer(cooldown: Cooldown) -> None:
+        cooldown.end(asyncio.get_running_loop().time())
+
+    assert max(await pauses_of(20, after_each=answer)) <= JITTER[1] * 0.5
+
+
+@in_virtual_time
+async def test_an_answer_to_a_call_from_before_the_pause_says_nothing_of_it() -> None:
+    before = asyncio.get_running_loop().time()
+    assert max(await pauses_of(5, after_each=lambda cooldown: cooldown.end(before))) > 4.0
 
 
 @in_virtual_time

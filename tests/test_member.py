@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from arbitrage import config
 from arbitrage.errors import (
+    BudgetSpent,
     TeacherAnswerInvalid,
     TeacherMisconfigured,
     TeacherRateLimited,
@@ -279,7 +280,7 @@ async def test_a_pause_longer_than_the_deadline_fails_at_once(when_limited: str)
         assert candidate.latency_seconds < 0.001
         assert len(teacher.sent) == sent
     assert candidate.failure is not None
-    assert "its provider takes calls in 30 s again" in candidate.failure.message
+    assert "its provider takes no calls for another 30.0 s" in candidate.failure.message
 
 
 @in_virtual_time
@@ -664,3 +665,52 @@ def test_calls_cancelled_at_any_moment_leave_nothing_behind(
         assert teacher.most_under_way <= fields["max_concurrency"]
 
     run(prompts())
+
+
+@in_virtual_time
+async def test_those_who_wait_for_a_permit_leave_for_another_when_a_pause_begins() -> None:
+    pool = beside_another(
+        fails(TeacherRateLimited("slow", retry_after_seconds=60)), max_concurrency=2
+    )
+    begin = now()
+    ends = await asyncio.gather(*(ask(pool, deadline=600.0) for _ in range(50)))
+    assert now() - begin < 1.0
+    assert {outcome(end) for end in ends} == {"rate_limited"}
+
+
+@in_virtual_time
+async def test_the_call_that_opens_the_circuit_goes_on_if_nobody_else_can_answer() -> None:
+    teacher = fails(*[DOWN] * 6)
+    candidate = await ask(pool_of(teacher, max_attempts=9), deadline=120.0)
+    assert candidate.completion == ANSWER
+    assert len(teacher.sent) == 7
+
+
+@in_virtual_time
+async def test_the_little_time_left_for_a_retry_is_no_silence() -> None:
+    async def script(number: int) -> Sequence[Completion]:
+        if number % 2:
+            return await hang(number)
+        await asyncio.sleep(9.9)
+        raise DOWN
+
+    teacher = StubTeacher(script)
+    pool = beside_another(teacher, timeout_seconds=10.0)
+    for _ in range(4):
+        await ask(pool)
+    assert "a" in pool.available(PROMPT)
+
+
+@in_virtual_time
+async def test_money_that_is_only_reserved_is_waited_for() -> None:
+    price = config.Price(prompt=0.0, completion=1_000_000.0)  # an answer costs 3 dollars
+    teacher = arm(price_per_million=price, sampling=config.Sampling(max_tokens=3))
+    pool = Pool([(teacher, answers(seconds=5.0))], budget=Budget(8.0))
+    await ask(pool)
+    call = asyncio.create_task(ask(pool))
+    await asyncio.sleep(1.0)
+    assert pool.available(PROMPT) == []
+    assert await pool.another(PROMPT, (), now() + 60.0)
+    await call
+    assert not await pool.another(PROMPT, (), now() + 60.0)
+    assert isinstance(pool.refusal(PROMPT), BudgetSpent)

@@ -304,7 +304,7 @@ async def test_the_refusal_is_of_the_budget_where_nothing_else_is_in_the_way() -
     pool.budget.spent += 1
     refusal = pool.refusal(PROMPT)
     assert isinstance(refusal, BudgetSpent)
-    assert "0.5 USD is spent (1.000000 so far); raise policy.budget_usd" in str(refusal)
+    assert "0.5 USD allows no other call (1.000000 USD spent so far); raise" in str(refusal)
 
 
 @in_virtual_time
