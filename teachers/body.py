@@ -24,8 +24,12 @@ async def whole(response: aiohttp.ClientResponse, most: int) -> bytes:
     """The body.
 
     Raises:
-        TooLong: it is over `most` bytes, decompressed.
+        TooLong: it is over `most` bytes, decompressed; where it says so itself, none of
+            it was read.
     """
+    if (response.content_length or 0) > most:
+        response.close()
+        raise TooLong
     content, cut = await beginning(response, most)
     if cut:
         raise TooLong
