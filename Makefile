@@ -6,6 +6,8 @@ VENV := .venv
 VLLM := .venv-vllm
 BIN := $(VENV)/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
+# the others are parts of these, or servers
+BENCHMARKS := gates language_id http_clients throughput faults
 PROTO := proto/arbitrage/v1/arbitrage.proto
 CODE := arbitrage router teachers reward sink assembly.py server.py cli.py benchmarks tests
 
@@ -68,7 +70,7 @@ proto: install
 	  --mypy_out=quiet:. --grpc_python_out=. --mypy_grpc_out=quiet:. $(PROTO)
 
 bench: install
-	@for script in benchmarks/*.py; do echo "# $$script"; $(BIN)/python $$script || exit 1; done
+	@for name in $(BENCHMARKS); do echo "# $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	@rm -rf $(VENV) $(VLLM) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -161,7 +161,7 @@ class TeacherRejected(TeacherError):
 
 
 class TeacherMisconfigured(TeacherRejected):
-    """HTTP 401, 403, 404: wrong key, unknown model, wrong address."""
+    """HTTP 401, 402, 403, 404: wrong key, no credit, unknown model, wrong address."""
 
 
 class TeacherAnswerInvalid(TeacherError):

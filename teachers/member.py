@@ -302,6 +302,7 @@ class Member:
         """Whether an attempt that failed should be followed by one more."""
         return (
             isinstance(error, _PASSING)
+            and not error.completion_tokens  # nobody pays twice for thoughts without an answer
             and (self.well or self._worth_waiting(call))
             and not call.drafted
             and call.seconds < self.settings.timeout_seconds

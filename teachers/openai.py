@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from arbitrage.types import Completion, Message
     from teachers.completions import Answers
 
+_OPENAI = "api.openai.com"
 _MEGABYTE = 1 << 20
 _MOST_BYTES = 32 * _MEGABYTE
 _MOST_BYTES_OF_A_REFUSAL = _MEGABYTE // 16
@@ -71,6 +72,9 @@ class OpenAITeacher:
         self._endpoint = Endpoint.of(settings)
         self._url = self._endpoint.at("chat/completions")
         self._fields = request_fields(settings)
+        if self._endpoint.url.host == _OPENAI and "max_tokens" in self._fields:
+            # its newer models refuse the older name, which elsewhere is the only one
+            self._fields["max_completion_tokens"] = self._fields.pop("max_tokens")
         self._n = settings.sampling.n
         self._counter = counter
         self._opens_thoughts = False

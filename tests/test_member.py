@@ -714,3 +714,12 @@ async def test_money_that_is_only_reserved_is_waited_for() -> None:
     await call
     assert not await pool.another(PROMPT, (), now() + 60.0)
     assert isinstance(pool.refusal(PROMPT), BudgetSpent)
+
+
+@in_virtual_time
+async def test_thoughts_that_were_billed_without_an_answer_are_not_bought_again() -> None:
+    teacher = fails(TeacherAnswerInvalid("no text", prompt_tokens=1, completion_tokens=99))
+    candidate = await ask(pool_of(teacher, price_per_million=config.Price(completion=1e6)))
+    assert outcome(candidate) == "invalid_answer"
+    assert candidate.cost_usd == 99.0
+    assert len(teacher.sent) == 1

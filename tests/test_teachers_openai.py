@@ -12,7 +12,7 @@ from arbitrage.errors import TeacherUnavailable
 from arbitrage.types import Message, Prompt
 from teachers import Pool
 from teachers.openai import OpenAITeacher
-from tests.chat_server import ASK, MESSAGES, ask, breaks, failure, hangs, sends, serve
+from tests.chat_server import ASK, MESSAGES, ChatServer, ask, breaks, failure, hangs, sends, serve
 
 SECRET = "s3cret-0123456789/abc"  # noqa: S105 - of a server that the tests run
 
@@ -143,3 +143,12 @@ async def test_a_slow_answer_times_out_in_the_pool_and_drops_the_connection() ->
             async with asyncio.timeout(60):
                 await server.dropped.wait()
         await pool.close()
+
+
+def test_openai_itself_is_told_of_the_longest_answer_in_its_newer_words() -> None:
+    sampling = config.Sampling(max_tokens=7)
+    server = ChatServer()
+    own = OpenAITeacher(server.settings(sampling=sampling, base_url="https://api.openai.com/v1"))
+    assert own._fields["max_completion_tokens"] == 7
+    assert "max_tokens" not in own._fields
+    assert OpenAITeacher(server.settings(sampling=sampling))._fields["max_tokens"] == 7
