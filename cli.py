@@ -89,7 +89,11 @@ async def _teachers(options: argparse.Namespace) -> int:
     try:
         prompt = Prompt.of("What is the capital of France?", language="en")
         arms = [teacher.name for teacher in settings.teachers]
-        answers = await asyncio.gather(*(pool.ask(arm, prompt) for arm in arms))
+        patience = max(teacher.timeout_seconds for teacher in settings.teachers)
+        deadline = asyncio.get_running_loop().time() + patience
+        answers = await asyncio.gather(
+            *(pool.ask(arm, prompt, tried=arms, deadline=deadline) for arm in arms)
+        )
     finally:
         await pool.close()
     for c in itertools.chain(*answers):

@@ -301,7 +301,14 @@ async def serve(
         gc.collect()
         gc.freeze()
         ready(server)
-        return await stopped
+        try:
+            return await stopped
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            # one under way would open teachers that nobody closes
+            async with turn:
+                for task in reloads:
+                    task.cancel()
 
 
 def _bind(listen: str, metrics: Metrics) -> tuple[str, grpc.aio.Server]:

@@ -17,13 +17,13 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from arbitrage.errors import NoWinner
+from arbitrage.errors import PUT_OFF, NoWinner
 from arbitrage.events import Accepted, Answered, Drafted, Event, Judged, Left, Routed, Stored
 from arbitrage.language import UNDETERMINED
 from arbitrage.types import Candidate, Context, Decision, Prompt, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
     from arbitrage.ports import (
         Gates,
@@ -72,23 +72,33 @@ class Engine:
         context = Context.of(prompt)
         decision: Decision | None = None
         candidates: list[Candidate] = []
+        asked: set[str] = set()
+        put_off: set[str] = set()
         deadline = asyncio.get_running_loop().time() + self.deadline_seconds
         with self._in_flight(prompt, listener) as emit:
-            while arms := await self._next_arms(prompt, decision, candidates, deadline):
+            while arms := await self._next_arms(prompt, asked, candidates, deadline):
                 wave = self.policy.select(context, arms, candidates)
                 if wave is None:
                     break
-                decision = decision.then(wave) if decision else wave
+                # what was put off is as if it had not been chosen
+                decision = decision.without(wave.arms).then(wave) if decision else wave
+                tried = {c.teacher for c in candidates}
+                candidates = [c for c in candidates if c.teacher not in wave.arms]
                 emit(Routed(prompt, wave))
                 ask = partial(
                     self.pool.ask,
                     prompt=prompt,
-                    tried={c.teacher for c in candidates},
+                    tried=tried,
                     deadline=deadline,
                 )
                 streams = listener is not None and len(wave.arms) == 1
                 answered = await self._fan_out(prompt, wave, ask, emit, streams=streams)
                 candidates += await self._judge(prompt, answered, emit)
+                # a call that was left to others was not made; when they have failed, it may be
+                asked |= set(wave.arms)
+                left = {c.teacher for c in answered if c.failure and c.failure.outcome in PUT_OFF}
+                asked -= left - put_off
+                put_off |= left
             if decision is None:
                 raise self.pool.refusal(prompt)
             sample = Sample.of(prompt, decision, candidates, job=self.job, created_at=self.now())
@@ -107,12 +117,11 @@ class Engine:
     async def _next_arms(
         self,
         prompt: Prompt,
-        decision: Decision | None,
+        asked: Collection[str],
         candidates: Sequence[Candidate],
         deadline: float,
     ) -> list[str]:
         """Arms not yet asked; while no answer has passed, waits for those that are unwell."""
-        asked = decision.arms if decision else ()
         while asyncio.get_running_loop().time() < deadline:
             if arms := [arm for arm in self.pool.available(prompt) if arm not in asked]:
                 return arms

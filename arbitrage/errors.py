@@ -12,6 +12,7 @@
     │   ├── TeacherTimeout
     │   ├── TeacherRateLimited
     │   ├── TeacherUnavailable
+    │   │   └── TeacherLeftAlone   not called, since it fails
     │   ├── TeacherRejected    the provider refuses this request: do not repeat it
     │   │   └── TeacherMisconfigured   ... and every other: wrong key, model or address
     │   ├── TeacherAnswerInvalid
@@ -149,9 +150,15 @@ class TeacherUnavailable(TeacherError):
         self.overloaded = overloaded
 
 
-_TRANSIENT = frozenset(
-    kind.outcome for kind in (TeacherTimeout, TeacherRateLimited, TeacherUnavailable)
-)
+class TeacherLeftAlone(TeacherUnavailable):
+    """Not called, since it fails: a probe will tell when it is well again."""
+
+    outcome = "left_alone"
+
+
+PUT_OFF = frozenset(kind.outcome for kind in (TeacherRateLimited, TeacherLeftAlone))
+"""Outcomes of calls that were left to others, and may be made when these have failed."""
+_TRANSIENT = PUT_OFF | {TeacherTimeout.outcome, TeacherUnavailable.outcome}
 
 
 class TeacherRejected(TeacherError):

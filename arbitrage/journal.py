@@ -47,9 +47,9 @@ _MIGRATIONS = (
         policy TEXT NOT NULL, teacher TEXT, samples INTEGER NOT NULL, reward REAL NOT NULL)
     """,
     """
-    ALTER TABLE samples ADD COLUMN cost_usd REAL NOT NULL DEFAULT 0.0;
-    UPDATE samples SET cost_usd = (SELECT coalesce(sum(json_extract(value, '$.cost_usd')), 0.0)
-        FROM json_each(CAST(document AS TEXT), '$.candidates'))
+    CREATE TABLE ledger (cost_usd REAL NOT NULL);
+    INSERT INTO ledger SELECT coalesce(sum(json_extract(value, '$.cost_usd')), 0.0)
+        FROM samples, json_each(CAST(document AS TEXT), '$.candidates')
     """,
 )
 _ADVICE = {
@@ -95,7 +95,8 @@ class Journal:
         pending: rows that are not published yet.
         pending_bytes: size of their documents.
         published: rows that are.
-        cost_usd: what the calls behind all rows that were there on opening have cost.
+        cost_usd: what the calls behind all samples appended before it was opened have
+            cost, those included that were stored already.
         commits: commits of appended rows since it was opened.
     """
 
@@ -246,7 +247,7 @@ class Journal:
         for new in (folder, folder.parent):
             sync_folder(new)
         ((pending, pending_bytes, published),) = self._all(_COUNTS)
-        ((cost_usd,),) = self._all("SELECT coalesce(sum(cost_usd), 0.0) FROM samples")
+        ((cost_usd,),) = self._all("SELECT cost_usd FROM ledger")
         return pending, pending_bytes, published, cost_usd
 
     def _take_lock(self) -> None:
@@ -265,10 +266,13 @@ class Journal:
         return self._database.execute(query, arguments).fetchall()
 
     def _insert(self, rows: Sequence[_Row]) -> tuple[int, int]:
-        query = "INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        query = "INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
         with self._database as database:
             database.execute("BEGIN IMMEDIATE")
-            new = [len(row[-2]) for row in rows if database.execute(query, row).rowcount]
+            new = [len(row[-2]) for row in rows if database.execute(query, row[:-1]).rowcount]
+            # a prompt that is answered again is stored once and paid for twice
+            cost_usd = sum(row[-1] for row in rows)
+            database.execute("UPDATE ledger SET cost_usd = cost_usd + ?", (cost_usd,))
         return len(new), sum(new)
 
     def _assign(self, max_rows: int, max_bytes: int) -> int | None:

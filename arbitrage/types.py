@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
@@ -125,6 +125,16 @@ class Decision:
             raise ValueError("arms, propensities and waves must have one length")
         if not all(0.0 < p <= 1.0 for p in self.propensities):
             raise ValueError(f"propensities must lie in (0, 1]: {self.propensities}")
+
+    def without(self, arms: Collection[str]) -> Decision:
+        """This decision, as if these arms had not been chosen."""
+        kept = [i for i, arm in enumerate(self.arms) if arm not in arms]
+        return replace(
+            self,
+            arms=tuple(self.arms[i] for i in kept),
+            propensities=tuple(self.propensities[i] for i in kept),
+            waves=tuple(self.waves[i] for i in kept),
+        )
 
     def then(self, wave: Decision) -> Decision:
         """This decision, followed by one more wave."""

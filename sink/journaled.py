@@ -93,6 +93,8 @@ class JournaledSink:
         Raises:
             SinkError: the sample was not stored.
         """
+        if sample.winner and sample.winner.teacher not in self._known:
+            self._meet()
         await self._journal.append(sample)
         if self._publishing is None and self._parts_due() - self._parts_failed >= 1:
             self._publishing = asyncio.create_task(self._publish(until=1))
@@ -110,6 +112,10 @@ class JournaledSink:
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
+
+    def _meet(self) -> None:
+        """Remembers the teachers: one that leaves the pool is still told of in the card."""
+        self._known |= {teacher.name: teacher for teacher in self._teachers()}
 
     def _parts_due(self) -> float:
         rows = self._journal.pending / self._part_rows
@@ -146,8 +152,7 @@ class JournaledSink:
         await asyncio.to_thread(self._format.write, number, samples)
         # Before the part is marked: a crash in between publishes it again, card and all.
         tallies = await self._journal.tallies()
-        # one that has left the pool since then is still told of
-        self._known |= {teacher.name: teacher for teacher in self._teachers()}
+        self._meet()
         teachers = list(self._known.values())
         text = card.render(tallies, teachers, suffix=self._format.suffix).encode()
         put = self._layout.put

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from arbitrage.errors import (
     TeacherAnswerInvalid,
+    TeacherLeftAlone,
     TeacherMisconfigured,
     TeacherRateLimited,
     TeacherUnavailable,
@@ -22,10 +23,6 @@ _SICK = (TeacherUnavailable, TeacherAnswerInvalid, TeacherMisconfigured)
 _SLOW_SHARE = 0.95
 _TOO_SLOW = 2.0  # times that
 _SILENT_SHARE = 0.25  # of the timeout, where nobody knows how long answers take
-
-
-class CircuitOpen(TeacherUnavailable):
-    """No call was sent: the teacher is left alone for a while."""
 
 
 class Health:
@@ -57,18 +54,18 @@ class Health:
         """Lets a call through.
 
         Raises:
-            CircuitOpen: it is.
+            TeacherLeftAlone: it is.
         """
         circuit = self.breaker.enter()
         if circuit is None:
             raise self.refusal()
         return circuit
 
-    def refusal(self) -> CircuitOpen:
+    def refusal(self) -> TeacherLeftAlone:
         """Why the open circuit lets no call through, and since which error."""
         seconds = self.breaker.remaining_seconds
         when = f"for another {seconds:.1f} s" if seconds else "while a probe is under way"
-        return CircuitOpen(f"left alone {when}, since it fails: {self._last_error}")
+        return TeacherLeftAlone(f"left alone {when}, since it fails: {self._last_error}")
 
     def answered(self, circuit: Circuit, called_at: float, seconds: float) -> None:
         """A call was answered in so many seconds; `called_at` is on the monotonic clock."""

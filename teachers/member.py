@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
+from decimal import Decimal
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import tenacity
 from arbitrage.errors import (
     TeacherAnswerInvalid,
     TeacherError,
+    TeacherLeftAlone,
     TeacherOverBudget,
     TeacherRateLimited,
     TeacherTimeout,
@@ -19,14 +22,13 @@ from arbitrage.errors import (
 from arbitrage.events import Called
 from arbitrage.language import UNDETERMINED, normalise, same
 from teachers.budget import Account, Tariff
-from teachers.health import CircuitOpen, Health
+from teachers.health import Health
 from teachers.hedge import hedged
-from teachers.limits import Rate, Taken
+from teachers.limits import Rate
 from teachers.patience import patience
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from decimal import Decimal
 
     from arbitrage import config
     from arbitrage.ports import Teacher
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from teachers.limits import Taken
 
 _PASSING = (TeacherUnavailable, TeacherAnswerInvalid)
-_PROBE_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 _BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0.0, 0.25)
 
 
@@ -113,12 +115,7 @@ class Member:
 
     def limited(self, prompt: Prompt) -> bool:
         """Whether a prompt would wait for what the provider allows."""
-        return bool(
-            self._health.limited
-            or self._next.locked()
-            or (self._requests and not self._requests.ready())
-            or (self._tokens and not self._tokens.ready(self._expected_tokens(prompt)))
-        )
+        return self._health.limited or self._rates_taken(prompt)
 
     def why_left_alone(self) -> str:
         """What the open circuit is about."""
@@ -181,7 +178,7 @@ class Member:
                 async with self._health.concurrency.permit(first=refused):
                     await self._clear(call)
                     return await self._send(call)
-            except (TeacherRateLimited, CircuitOpen) as error:
+            except (TeacherRateLimited, TeacherLeftAlone) as error:
                 if not self._worth_waiting(call):
                     raise
                 refused = isinstance(error, TeacherRateLimited)
@@ -189,13 +186,15 @@ class Member:
     async def _recovery(self, call: Call) -> None:
         """Returns when the circuit lets a call through, and at once where it is worth no wait."""
         while not self.well and self._worth_waiting(call):  # noqa: ASYNC110 - rare
-            await asyncio.sleep(max(self.returns_in_seconds, _PROBE_POLL_SECONDS))
+            await asyncio.sleep(max(self.returns_in_seconds, _POLL_SECONDS))
         if not self.well:
             raise self._health.refusal()
 
     async def _clear(self, call: Call) -> None:
-        """Waits until the provider takes another call."""
+        """Waits until the provider takes another call, and the budget allows it."""
         await self._pause(call)
+        if self._rates_taken(call.prompt) and not self._worth_waiting(call):
+            raise TeacherRateLimited("not asked, since its calls of this minute are taken")
         # one at a time: those that wait for a cooldown must not save up what is sent after it
         async with self._next:
             if not self.well:
@@ -206,6 +205,9 @@ class Member:
             for taken in (request, call.tokens):
                 if taken:
                     taken.at = asyncio.get_running_loop().time()
+        # what is only reserved may come back
+        while not self.affordable(call.prompt) and self.account.payable(call.prompt):  # noqa: ASYNC110 - rare
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _take(self, prompt: Prompt) -> tuple[Taken | None, Taken | None]:
         request = await self._requests.take() if self._requests else None
@@ -264,39 +266,59 @@ class Member:
             f"no answer within {timeout_seconds:.3g} s; raise timeout_seconds if that is too short"
         )
 
-    def _complete(self, call: Call) -> Awaitable[Sequence[Completion]]:
+    async def _complete(self, call: Call) -> Sequence[Completion]:
         messages = call.prompt.messages
         if call.on_delta:
-            return self.teacher.complete(messages, call.tell)
+            return await self.teacher.complete(messages, call.tell)
         percentile = self.settings.hedge_percentile
         after_seconds = percentile and self._health.latencies.percentile(percentile)
         if not after_seconds:
-            return self.teacher.complete(messages)
+            return await self.teacher.complete(messages)
+        failures: list[TeacherError] = []
+        try:
+            return await hedged(
+                lambda: self._overheard(call, failures),
+                after_seconds,
+                lambda: self._second(call, failures),
+            )
+        except TeacherError as error:
+            failures.remove(error)  # the caller accounts for it
+            raise
+        finally:
+            call.billed += sum((self.account.charge(error) for error in failures), Decimal(0))
+
+    def _second(
+        self, call: Call, failures: list[TeacherError]
+    ) -> Awaitable[Sequence[Completion]] | None:
+        """Another call of the same, if there is room for one at once."""
         permits = self._health.concurrency
+        if self.limited(call.prompt) or not self.affordable(call.prompt):
+            return None
+        if not permits.try_acquire():
+            return None
+        held = ExitStack()
+        held.callback(permits.release)
+        held.enter_context(self.account.reserved(call.prompt))
 
-        async def permitted() -> Sequence[Completion]:
-            started, outcome = monotonic(), "cancelled"
-            try:
-                async with self._next:
-                    await self._take(call.prompt)
-                started = monotonic()
-                with self.account.reserved(call.prompt):
-                    answers = await self.teacher.complete(messages)
-                outcome = "ok"
-            except TeacherError as error:
-                outcome = error.outcome
-                self._health.limited_by(error, started)
-                raise
-            finally:
-                permits.release()
-                self._hear(Called(self.settings.name, outcome, monotonic() - started))
-            return answers
+        async def send() -> Sequence[Completion]:
+            async with self._next:
+                await self._take(call.prompt)
+            return await self._overheard(call, failures)
 
-        def second() -> Awaitable[Sequence[Completion]] | None:
-            free = not self.limited(call.prompt) and self.affordable(call.prompt)
-            return permitted() if free and permits.try_acquire() else None
+        task = asyncio.create_task(send())
+        # not in the task, which may be cancelled before it has begun
+        task.add_done_callback(lambda _: held.close())
+        return task
 
-        return hedged(lambda: self.teacher.complete(messages), after_seconds, second)
+    async def _overheard(self, call: Call, failures: list[TeacherError]) -> Sequence[Completion]:
+        """One of two calls: what it says of the provider is learned even if the other answers."""
+        started = monotonic()
+        try:
+            return await self.teacher.complete(call.prompt.messages)
+        except TeacherError as error:
+            self._health.limited_by(error, started)
+            failures.append(error)
+            raise
 
     def _worth_another(self, call: Call, error: BaseException) -> bool:
         """Whether an attempt that failed should be followed by one more."""
@@ -321,6 +343,13 @@ class Member:
     def _back_in_time(self, call: Call) -> bool:
         remaining = call.deadline - asyncio.get_running_loop().time()
         return max(self._health.cooldown.remaining_seconds, self.returns_in_seconds) < remaining
+
+    def _rates_taken(self, prompt: Prompt) -> bool:
+        return bool(
+            self._next.locked()
+            or (self._requests and not self._requests.ready())
+            or (self._tokens and not self._tokens.ready(self._expected_tokens(prompt)))
+        )
 
     def _expected_tokens(self, prompt: Prompt) -> int:
         return sum(self.account.expected_tokens(prompt))

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from arbitrage.errors import (
     TeacherAnswerInvalid,
+    TeacherLeftAlone,
     TeacherMisconfigured,
     TeacherRateLimited,
     TeacherRejected,
     TeacherUnavailable,
 )
 from teachers.breaker import Breaker, Circuit
-from teachers.health import CircuitOpen, Health
+from teachers.health import Health
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -200,7 +201,7 @@ def fail(health: Health, error: TeacherError, number: int = FAILURES) -> None:
 def test_a_teacher_that_fails_is_left_alone_with_the_reason(error: TeacherError) -> None:
     health = Health(8)
     fail(health, error)
-    with pytest.raises(CircuitOpen, match=rf"left alone for another 1\.\d s.*: {error}"):
+    with pytest.raises(TeacherLeftAlone, match=rf"left alone for another 1\.\d s.*: {error}"):
         health.enter()
     assert health.concurrency.limit == 4
 
@@ -281,7 +282,7 @@ def test_while_a_probe_is_under_way_the_refusal_says_so(clock: Clock) -> None:
     fail(health, DOWN)
     clock.now += health.breaker.remaining_seconds
     probe = health.enter()
-    with pytest.raises(CircuitOpen, match=r"left alone while a probe is under way.*down"):
+    with pytest.raises(TeacherLeftAlone, match=r"left alone while a probe is under way.*down"):
         health.enter()
     health.breaker.left(probe)
     health.enter()

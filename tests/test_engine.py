@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import router
+from arbitrage import config
 from arbitrage.engine import Engine
-from arbitrage.errors import BudgetSpent, NoTeacherAvailable, NoWinner, RewardError, SinkError
+from arbitrage.errors import (
+    BudgetSpent,
+    NoTeacherAvailable,
+    NoWinner,
+    RewardError,
+    SinkError,
+    TeacherRateLimited,
+    TeacherRejected,
+)
 from arbitrage.events import Accepted, Answered, Drafted, Event, Judged, Left, Routed, Stored
 from arbitrage.types import (
     Candidate,
@@ -22,6 +32,8 @@ from arbitrage.types import (
     Score,
     Verdict,
 )
+from teachers import Pool
+from tests.stub_teacher import StubTeacher, fails, settings
 from tests.virtual_time import in_virtual_time
 
 if TYPE_CHECKING:
@@ -411,3 +423,31 @@ async def test_without_a_listener_nobody_streams() -> None:
     script = Script({"a": "A"}, rewards={"a": 0.0})
     await script.engine().arbitrate(PROMPT)
     assert not any(isinstance(event, Drafted) for event in script.events)
+
+
+@pytest.mark.parametrize("fan_out", [1, 2])
+@in_virtual_time
+async def test_a_call_that_was_left_to_another_is_made_when_that_one_has_failed(
+    fan_out: int,
+) -> None:
+    limited = fails(TeacherRateLimited("slow down", retry_after_seconds=5.0), TeacherRejected("no"))
+    refuses = fails(TeacherRejected("too long"))
+    limited_once = StubTeacher(lambda number: once(number, limited))
+    pool = Pool([(settings("a"), limited_once), (settings("b"), refuses)])
+    script = Script({"a": "Because.", "b": None}, {"Because.": 1.0})
+    policy = router.build(config.Policy(kind="fixed", fan_out=fan_out, experts=EXPERTS))
+    engine = Engine(pool, policy, script, script, script, script, deadline_seconds=60.0)
+    sample = await engine.arbitrate(PROMPT)
+    assert sample.winner
+    assert sample.winner.teacher == "a"
+    assert sorted(candidate.teacher for candidate in sample.candidates) == ["a", "b"]
+    assert sorted(sample.decision.arms) == ["a", "b"]
+    first, second = limited_once.sent
+    assert second - first >= 5.0
+
+
+EXPERTS = {"default": ("a", "b")}
+
+
+async def once(number: int, limited: StubTeacher) -> Sequence[Completion]:
+    return (Completion("Because."),) if number else await limited.complete(PROMPT.messages)

@@ -453,9 +453,9 @@ async def test_those_who_wait_are_turned_away_when_the_circuit_opens() -> None:
     candidates = await asyncio.gather(*(ask(pool) for _ in range(100)))
     outcomes = Counter(map(outcome, candidates))
     assert outcomes["timeout"] <= 2 + 5
-    assert outcomes["unavailable"] == 100 - outcomes["timeout"]
+    assert outcomes["left_alone"] == 100 - outcomes["timeout"]
     assert now() - begin <= 3 * 10.0 + 10.0
-    turned_away = next(c.failure for c in candidates if outcome(c) == "unavailable")
+    turned_away = next(c.failure for c in candidates if outcome(c) == "left_alone")
     assert turned_away is not None
     assert "left alone for another" in turned_away.message
     assert "no answer within 10 s" in turned_away.message
@@ -517,7 +517,7 @@ async def test_recovery_is_not_waited_for_beyond_the_deadline() -> None:
     for _ in range(5):
         await ask(pool)
     candidate = await ask(pool, deadline=0.9)
-    assert outcome(candidate) == "unavailable"
+    assert outcome(candidate) == "left_alone"
     assert candidate.latency_seconds < 0.001
 
 
@@ -535,7 +535,7 @@ async def test_after_the_break_one_probe_decides() -> None:
         await ask(pool)
     await asyncio.sleep(1.3)
     candidates = await asyncio.gather(*(ask(pool) for _ in range(10)))
-    assert Counter(map(outcome, candidates)) == {"ok": 1, "unavailable": 9}
+    assert Counter(map(outcome, candidates)) == {"ok": 1, "left_alone": 9}
     assert len(teacher.sent) == 6
     candidates = await asyncio.gather(*(ask(pool) for _ in range(4)))
     assert Counter(map(outcome, candidates)) == {"ok": 4}
@@ -723,3 +723,45 @@ async def test_thoughts_that_were_billed_without_an_answer_are_not_bought_again(
     assert outcome(candidate) == "invalid_answer"
     assert candidate.cost_usd == 99.0
     assert len(teacher.sent) == 1
+
+
+@in_virtual_time
+async def test_a_small_budget_is_waited_for_and_loses_no_prompt_that_it_can_pay() -> None:
+    price = config.Price(completion=1e6)  # an answer costs 3 dollars
+    teacher = arm(price_per_million=price, sampling=config.Sampling(max_tokens=3))
+    pool = Pool([(teacher, answers(seconds=1.0))], budget=Budget(30.0))
+    candidates = await asyncio.gather(*(ask(pool, deadline=600.0) for _ in range(15)))
+    assert Counter(map(outcome, candidates)) == {"ok": 10, "over_budget": 5}
+    assert pool.budget.spent == 30
+
+
+@in_virtual_time
+async def test_prompts_of_one_moment_leave_a_full_minute_to_the_others() -> None:
+    teacher = answers(seconds=0.5)
+    pool = beside_another(teacher, requests_per_minute=60)
+    begin = now()
+    candidates = await asyncio.gather(*(ask(pool, deadline=60.0) for _ in range(32)))
+    assert now() - begin < 3.0
+    assert set(map(outcome, candidates)) == {"ok", "rate_limited"}
+
+
+@in_virtual_time
+async def test_a_hedge_is_reserved_when_it_is_decided_and_its_failure_is_learned() -> None:
+    async def script(number: int) -> Sequence[Completion]:
+        if number < 20:
+            await asyncio.sleep(1.0)
+        elif number % 2 == 0:
+            await asyncio.sleep(1.5)
+            raise TeacherRateLimited("slow down", retry_after_seconds=30.0)
+        else:
+            await asyncio.sleep(1.0)
+        return (ANSWER,)
+
+    teacher = StubTeacher(script)
+    pool = pool_of(teacher, hedge_percentile=0.9)
+    for _ in range(20):
+        await ask(pool)
+    assert outcome(await ask(pool)) == "ok"
+    assert len(teacher.sent) == 22
+    assert pool._members["a"]._health.cooldown.remaining_seconds > 25.0
+    nothing_is_held(pool)
