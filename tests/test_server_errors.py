@@ -148,7 +148,8 @@ async def test_where_nobody_answers_for_the_moment_it_says_when_to_try_again(
     tmp_path: Path,
 ) -> None:
     teachers = scripted("ada", failure_rate=1.0), scripted("bob", rate_limit_rate=1.0)
-    async with serving(settings(tmp_path, *teachers)) as client:
+    brief = config.Job(deadline_seconds=1.0)
+    async with serving(settings(tmp_path, *teachers, job=brief)) as client:
         error = await refused(client.arbitrage.Complete(request()))
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "ada unavailable; bob rate_limited" in (error.details() or "")
