@@ -76,8 +76,10 @@ async def test_a_setting_that_the_provider_does_not_take_is_refused_not_dropped(
 )
 async def test_usual_settings_are_taken(model: str) -> None:
     sampling = config.Sampling(temperature=0.7, max_tokens=9, stop=("!",), n=3)
-    await opened(settings(model, sampling=sampling))
-    await opened(settings(model, sampling=config.Sampling(top_p=0.9)))
+    sent = (await opened(settings(model, sampling=sampling)))._arguments
+    assert (sent["temperature"], sent["max_tokens"], sent["stop"]) == (0.7, 9, ["!"])
+    sent = (await opened(settings(model, sampling=config.Sampling(top_p=0.9))))._arguments
+    assert sent["top_p"] == 0.9
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,8 @@ async def test_an_option_that_would_hold_a_secret_is_refused(
 
 async def test_other_options_are_taken() -> None:
     options = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "top_k": 3}
-    await opened(settings(options=options))
+    sent = (await opened(settings(options=options)))._arguments
+    assert options.items() <= sent.items()
 
 
 async def test_a_hosted_provider_needs_the_name_of_its_keys_variable() -> None:
@@ -122,7 +125,7 @@ async def test_a_hosted_provider_needs_the_name_of_its_keys_variable() -> None:
 
 @pytest.mark.parametrize("model", ["bedrock/anthropic.claude-v2", "ollama/llama3"])
 async def test_a_provider_that_has_no_key_needs_none(model: str) -> None:
-    await opened(settings(model, api_key_env=None))
+    assert (await opened(settings(model, api_key_env=None)))._endpoint.key is None
 
 
 async def test_a_missing_key_names_teacher_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
