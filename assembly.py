@@ -64,14 +64,20 @@ async def open(  # noqa: A001 - read as `assembly.open`
         stack.push_async_callback(samples.close)
         # a run that goes on goes on spending
         budget.spent += Decimal(str(samples.cost_usd))
-        judge = await reward.open_reward(settings.reward, settings.teachers)
-        stack.push_async_callback(judge.close)
+        judges = None
+        if names := config.judges(settings.reward):
+            judges = await teachers.open_pool(names, budget=budget, hear=_broadcast(observers))
+            stack.push_async_callback(judges.close)
+        run = reward.Run(settings.teachers, pool.describe, judges, _broadcast(observers))
+        model = await reward.open_reward(settings.reward, run)
+        stack.push_async_callback(model.close)
         yield Engine(
             pool=pool,
             policy=policy,
             detector=detector,
             gates=gates,
-            reward=judge,
+            reward=model,
+            calibration=reward.open_calibration(settings.reward, _broadcast(observers)),
             sink=samples,
             observers=observers,
             deadline_seconds=settings.job.deadline_seconds,

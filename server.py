@@ -235,6 +235,11 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
             lambda: math.nan if (left := pool.budget.remaining_usd) is None else left,
         )
         metrics.watch(
+            "reward_queue_depth",
+            "Candidates that wait for the reward model",
+            lambda: engine.reward.queue_depth,
+        )
+        metrics.watch(
             "sink_pending_samples", "Durable samples not yet published", lambda: engine.sink.pending
         )
         service = ArbitrageService(engine, settings.job.max_in_flight)

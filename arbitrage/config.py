@@ -201,24 +201,179 @@ AnyTeacher = OpenAITeacher | LiteLLMTeacher | VLLMTeacher | LlamaCppTeacher | Sc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reward:
-    """Which reward model ranks the candidates.
+class Calibration:
+    """How the scores of a reward model become rewards that compare.
 
     Attributes:
-        model: folder or hub name of the weights; the kind's default where it has one.
-        device: `cpu`, `cuda`, `cuda:1`, ... or `auto`.
-        dtype: `float32`, `bfloat16` or `auto`, which takes what the device is fast in.
-        max_tokens_per_batch: padded tokens in one forward pass.
+        per_language: whether each language's location and scale are taken out.
+        by_length: whether what a longer or shorter answer usually gains is taken out.
+        prior_strength: scored candidates of a language after which its own figures
+            weigh as much as those of all languages together.
+    """
+
+    per_language: bool = True
+    by_length: bool = True
+    prior_strength: Annotated[float, Gt(0.0)] = 50.0
+    __pydantic_config__: ClassVar = _STRICT
+
+
+UNCALIBRATED = Calibration(per_language=False, by_length=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reward:
+    """What every kind of reward has.
+
+    Attributes:
         gates: names of the gates to hold answers against, in order; None for all.
     """
 
-    kind: Literal["embedded", "transformers", "scripted"] = "embedded"
-    model: Text | None = None
+    gates: tuple[Text, ...] | None = None
+    calibration: Calibration = Calibration()
+    __pydantic_config__: ClassVar = _STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalReward(Reward):
+    """What every reward has whose model torch runs in this process.
+
+    Attributes:
+        device: `cpu`, `cuda`, `cuda:1`, ..., several with commas between them, or
+            `auto`, which takes every GPU there is.
+        dtype: `float32`, `bfloat16` or `auto`, which takes what the device is fast in.
+        max_tokens_per_batch: tokens in one forward pass of one device.
+        max_waiting: prompts whose candidates wait for a device at most; those that come
+            later wait outside.
+    """
+
     device: Text = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     max_tokens_per_batch: Annotated[int, Ge(64)] = 4096
-    gates: tuple[Text, ...] | None = None
-    __pydantic_config__: ClassVar = _STRICT
+    max_waiting: Annotated[int, Ge(1)] = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedReward(LocalReward):
+    """The packaged reward, which needs no hub.
+
+    Attributes:
+        model: a name of packaged weights; None for the default.
+    """
+
+    kind: Literal["embedded"] = "embedded"
+    model: Text | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformersReward(LocalReward):
+    """A sequence classifier with one label, such as Skywork-Reward-V2.
+
+    Attributes:
+        model: folder or hub name of the weights.
+        compile: whether torch compiles the model, which takes minutes once.
+    """
+
+    kind: Literal["transformers"] = "transformers"
+    model: Text
+    compile: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VLLMReward(Reward):
+    """The same models, on vLLM's pooling runner in this process.
+
+    Attributes:
+        model: folder or hub name of the weights.
+        dtype: of weights and activations, as vLLM names it; `auto` is the model's own.
+        engine: further arguments of vLLM's `AsyncEngineArgs`.
+    """
+
+    kind: Literal["vllm"] = "vllm"
+    model: Text
+    dtype: Text = "auto"
+    engine: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeReward(Reward):
+    """A generative judge: any teacher, asked for a grade.
+
+    Attributes:
+        teacher: the judge, written as a teacher of the pool is; it need not be one.
+        rubric: what makes a good answer, in place of the shipped one.
+        rubric_language: `en`, or `prompt` for the prompt's own language where the shipped
+            rubric has it.
+        lowest, highest: the ends of the scale of whole numbers.
+        votes: grades asked for each answer; their mean is the score.
+        pairwise: whether answers are compared two at a time, each pair in both orders,
+            instead of graded one by one.
+        judges_own: whether it grades answers of its own model, too.
+    """
+
+    kind: Literal["judge"] = "judge"
+    teacher: Annotated[AnyTeacher, Discriminator("kind")]
+    rubric: Text | None = None
+    rubric_language: Literal["en", "prompt"] = "en"
+    lowest: int = 1
+    highest: int = 10
+    votes: Annotated[int, Ge(1), Le(16)] = 1
+    pairwise: bool = False
+    judges_own: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesReward(Reward):
+    """Verifiable rewards: what the prompt's metadata says of a right answer is checked.
+
+    Attributes:
+        answer, pattern, json_schema, code: keys of the metadata under which a prompt may
+            have the expected answer, a regular expression, a JSON schema, and the
+            programming language in which the answer has to compile.
+    """
+
+    kind: Literal["rules"] = "rules"
+    answer: Text = "answer"
+    pattern: Text = "pattern"
+    json_schema: Text = "json_schema"
+    code: Text = "code"
+    calibration: Calibration = UNCALIBRATED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptedReward(Reward):
+    """The shipped fake: a seeded function of teacher, language and text."""
+
+    kind: Literal["scripted"] = "scripted"
+    calibration: Calibration = UNCALIBRATED
+
+
+AnyMember = (
+    EmbeddedReward | TransformersReward | VLLMReward | JudgeReward | RulesReward | ScriptedReward
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsembleReward(Reward):
+    """Several rewards, of which no fooled one decides alone.
+
+    Attributes:
+        members: the rewards; each is calibrated as it says itself.
+        weights: what each counts, in their order; empty for all alike.
+        combine: `rank` takes the mean rank among a prompt's candidates, `lower_bound`
+            the mean of the calibrated scores minus `k` standard deviations.
+        k: see `combine`.
+    """
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: Annotated[tuple[Annotated[AnyMember, Discriminator("kind")], ...], MinLen(2)]
+    weights: tuple[Annotated[float, Gt(0.0)], ...] = ()
+    combine: Literal["rank", "lower_bound"] = "lower_bound"
+    k: Annotated[float, Ge(0.0)] = 1.0
+    calibration: Calibration = UNCALIBRATED
+
+
+AnyReward = AnyMember | EnsembleReward
+_DEFAULT_REWARD = "embedded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +436,7 @@ class Config:
 
     teachers: Annotated[tuple[Annotated[AnyTeacher, Discriminator("kind")], ...], MinLen(1)]
     service: Service = Service()
-    reward: Reward = Reward()
+    reward: Annotated[AnyReward, Discriminator("kind")] = EmbeddedReward()
     policy: Policy = Policy()
     sink: Sink = Sink()
     job: Job = Job()
@@ -309,12 +464,17 @@ def parse(data: Mapping[str, Any], source: str = "config") -> Config:
     Raises:
         ConfigError: something in it is wrong; `source` leads the message.
     """
+    reward = data.get("reward")
+    if isinstance(reward, Mapping):
+        data = {**data, "reward": {"kind": _DEFAULT_REWARD, **reward}}
     try:
         config = TypeAdapter(Config).validate_json(json.dumps(data, default=str))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ConfigError(f"{source}: {_explain(first)}") from None
     _check_names(config, source)
+    _check_reward(config.reward, f"{source}: reward")
+    _check_judges(config, source)
     return config
 
 
@@ -341,6 +501,43 @@ def _check_names(config: Config, source: str) -> None:
         )
 
 
+def _check_reward(reward: AnyReward, where: str) -> None:
+    match reward:
+        case JudgeReward() if reward.lowest >= reward.highest:
+            raise ConfigError(f"{where}.highest: must be above lowest, {reward.lowest}")
+        case EnsembleReward():
+            if reward.weights and len(reward.weights) != len(reward.members):
+                count = f"{len(reward.weights)} for {len(reward.members)} members"
+                raise ConfigError(f"{where}.weights: {count}; give each member one")
+            for index, member in enumerate(reward.members):
+                if member.gates is not None:
+                    key = f"{where}.members[{index}].gates"
+                    raise ConfigError(f"{key}: the ensemble has the gates; set reward.gates")
+                _check_reward(member, f"{where}.members[{index}]")
+
+
+def _check_judges(config: Config, source: str) -> None:
+    """The metrics tell judges and teachers apart by their names."""
+    names = [teacher.name for teacher in (*config.teachers, *judges(config.reward))]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"{source}: reward: a judge and another teacher are named {name!r}; "
+                "names must differ"
+            )
+
+
+def judges(reward: AnyReward) -> list[AnyTeacher]:
+    """The teachers that a reward asks for their judgement."""
+    match reward:
+        case JudgeReward():
+            return [reward.teacher]
+        case EnsembleReward():
+            return [judge for member in reward.members for judge in judges(member)]
+        case _:
+            return []
+
+
 def _check_tag(tag: str, where: str) -> None:
     try:
         normalise(tag)
@@ -351,18 +548,19 @@ def _check_tag(tag: str, where: str) -> None:
 def _explain(error: Any) -> str:
     """One line for the first mistake that validation found."""
     location = error["loc"]
-    valid = _keys_at(location[:-1])
     match error["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            return f"{_dotted(location)}: unknown key{_nearest(str(location[-1]), valid)}"
+            keys = _keys_of(_table_at(location[:-1])[0])
+            return f"{_dotted(location)}: unknown key{_nearest(str(location[-1]), keys)}"
         case "missing" | "missing_argument":
             return f"{_dotted(location)}: is required"
         case "union_tag_not_found":
-            kinds = ", ".join(_KINDS)
-            return f"{_dotted(location)}.kind: is required; one of {kinds}"
+            return (
+                f"{_dotted(location)}.kind: is required; one of {', '.join(_table_at(location)[1])}"
+            )
         case "union_tag_invalid":
-            kind = error["ctx"]["tag"]
-            return f"{_dotted(location)}.kind: unknown {kind!r}{_nearest(kind, list(_KINDS))}"
+            kind, kinds = error["ctx"]["tag"], list(_table_at(location)[1])
+            return f"{_dotted(location)}.kind: unknown {kind!r}{_nearest(kind, kinds)}"
         case "literal_error":
             options = error["ctx"]["expected"]
             return f"{_dotted(location)}: unknown {error['input']!r}; use {options}"
@@ -371,24 +569,29 @@ def _explain(error: Any) -> str:
             return f"{_dotted(location)}: {message[0].lower()}{message[1:]}"
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the table at a location may have."""
+def _table_at(location: tuple[int | str, ...]) -> tuple[Any, Mapping[str, type]]:
+    """What type is at a location, and the types that its `kind` may choose from."""
     table: Any = Config
+    kinds: Mapping[str, type] = {}
     for step in location:
-        if step in _KINDS:
-            table = _KINDS[str(step)]
+        if step in kinds:
+            table, kinds = kinds[str(step)], {}
         elif isinstance(step, str) and dataclasses.is_dataclass(table):
-            table = get_type_hints(table).get(step)
+            table, kinds = get_type_hints(table).get(step), _KINDS.get(step, {})
+    return table, kinds
+
+
+def _keys_of(table: Any) -> list[str]:
     return [f.name for f in dataclasses.fields(table)] if dataclasses.is_dataclass(table) else []
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
     """`('teachers', 0, 'openai', 'model')` as a person would write it."""
     path = ""
-    for step in location:
+    for index, step in enumerate(location):
         if isinstance(step, int):
             path += f"[{step}]"
-        elif not (path.endswith("]") and step in _KINDS):
+        elif step not in _table_at(location[:index])[1]:
             path += f".{step}" if path else step
     return path or "config"
 
@@ -400,6 +603,13 @@ def _nearest(word: str, valid: list[str]) -> str:
     return f"; valid are {', '.join(sorted(valid))}" if valid else ""
 
 
-_KINDS: Mapping[str, type] = {
-    get_args(get_type_hints(kind)["kind"])[0]: kind for kind in get_args(AnyTeacher)
+def _by_kind(union: Any) -> Mapping[str, type]:
+    return {get_args(get_type_hints(kind)["kind"])[0]: kind for kind in get_args(union)}
+
+
+_KINDS: Mapping[str, Mapping[str, type]] = {
+    "teachers": _by_kind(AnyTeacher),
+    "teacher": _by_kind(AnyTeacher),
+    "reward": _by_kind(AnyReward),
+    "members": _by_kind(AnyMember),
 }

@@ -17,7 +17,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from arbitrage.errors import PUT_OFF, NoWinner
+from arbitrage.errors import PUT_OFF, NoWinner, RewardError
 from arbitrage.events import Accepted, Answered, Drafted, Event, Judged, Left, Routed, Stored
 from arbitrage.language import UNDETERMINED
 from arbitrage.types import Candidate, Context, Decision, Prompt, Sample
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
     from arbitrage.ports import (
+        Calibration,
         Gates,
         LanguageDetector,
         Observer,
@@ -50,6 +51,7 @@ class Engine:
     detector: LanguageDetector
     gates: Gates
     reward: RewardModel
+    calibration: Calibration
     sink: Sink
     observers: Sequence[Observer] = ()
     job: str = "service"
@@ -65,15 +67,17 @@ class Engine:
         Raises:
             NoTeacherAvailable: nobody may be asked; nothing was spent. A `BudgetSpent`
                 where that is because nothing is left to spend.
-            NoWinner: no answer passed the gates; what was paid for is stored.
-            RewardError, SinkError: scoring or storing failed.
+            NoWinner: no answer passed the gates and has a score; what was paid for is stored.
+            RewardError: the answers could not be scored; what was paid for is stored.
+            SinkError: storing failed.
         """
-        prompt = self._with_language(prompt)
+        prompt = await self._with_language(prompt)
         context = Context.of(prompt)
         decision: Decision | None = None
         candidates: list[Candidate] = []
         asked: set[str] = set()
         put_off: set[str] = set()
+        unscored: RewardError | None = None
         deadline = asyncio.get_running_loop().time() + self.deadline_seconds
         with self._in_flight(prompt, listener) as emit:
             while arms := await self._next_arms(prompt, asked, candidates, deadline):
@@ -93,7 +97,14 @@ class Engine:
                 )
                 streams = listener is not None and len(wave.arms) == 1
                 answered = await self._fan_out(prompt, wave, ask, emit, streams=streams)
-                candidates += await self._judge(prompt, answered, emit)
+                inspected = await self._inspected(prompt, answered)
+                try:
+                    candidates = await self._scored(prompt, candidates, inspected, emit)
+                except RewardError as error:
+                    # paid for: it is stored first, and then the caller hears of it
+                    candidates += inspected
+                    unscored = error
+                    break
                 # a call that was left to others was not made; when they have failed, it may be
                 asked |= set(wave.arms)
                 left = {c.teacher for c in answered if c.failure and c.failure.outcome in PUT_OFF}
@@ -104,15 +115,19 @@ class Engine:
             sample = Sample.of(prompt, decision, candidates, job=self.job, created_at=self.now())
             await self.sink.write(sample)
             self.policy.update(context, sample.candidates)
+            self.calibration.learn(prompt, sample.candidates)
             emit(Stored(sample))
         if sample.winner is None:
+            if unscored:
+                raise unscored
             raise NoWinner(_why_nobody_won(sample), sample)
         return sample
 
-    def _with_language(self, prompt: Prompt) -> Prompt:
+    async def _with_language(self, prompt: Prompt) -> Prompt:
         if prompt.language != UNDETERMINED:
             return prompt
-        return replace(prompt, language=self.detector.detect(prompt.text))
+        language = await asyncio.to_thread(self.detector.detect, prompt.text)
+        return replace(prompt, language=language)
 
     async def _next_arms(
         self,
@@ -150,18 +165,27 @@ class Engine:
             tasks = [group.create_task(ask(arm)) for arm in wave.arms]
         return [candidate for task in tasks for candidate in task.result()]
 
-    async def _judge(
-        self, prompt: Prompt, answered: Sequence[Candidate], emit: Callable[[Event], None]
-    ) -> list[Candidate]:
+    async def _inspected(self, prompt: Prompt, answered: Sequence[Candidate]) -> list[Candidate]:
         verdicts = await self.gates.inspect(prompt, answered)
-        gated = [replace(c, gates=v) for c, v in zip(answered, verdicts, strict=True)]
-        passed = [c for c in gated if c.passed]
+        return [replace(c, gates=v) for c, v in zip(answered, verdicts, strict=True)]
+
+    async def _scored(
+        self,
+        prompt: Prompt,
+        candidates: Sequence[Candidate],
+        wave: Sequence[Candidate],
+        emit: Callable[[Event], None],
+    ) -> list[Candidate]:
+        """All candidates so far on one scale, after the last wave's have been scored."""
+        passed = [c for c in wave if c.passed]
         started = perf_counter()
         scores = await self.reward.score(prompt, passed) if passed else ()
+        seconds = perf_counter() - started if passed else 0.0
         score_of = dict(zip(map(id, passed), scores, strict=True))
-        judged = [replace(c, score=score_of.get(id(c))) for c in gated]
-        emit(Judged(prompt, judged, perf_counter() - started if passed else 0.0))
-        return judged
+        judged = [replace(c, score=score_of.get(id(c))) for c in wave]
+        together = self.calibration.calibrate(prompt, [*candidates, *judged])
+        emit(Judged(prompt, together[len(candidates) :], seconds))
+        return together
 
     @contextmanager
     def _in_flight(
@@ -184,7 +208,10 @@ def _why_nobody_won(sample: Sample) -> str:
     """One line: how each teacher's answer ended."""
     ends = [
         f"{c.teacher} {c.failure.outcome}" if c.failure
-        else f"{c.teacher} stopped by {', '.join(v.gate for v in c.gates)}"
+        else f"{c.teacher} stopped by {', '.join(v.gate for v in c.gates)}" if c.gates
+        else f"{c.teacher} not scored"
         for c in sample.candidates
     ]  # fmt: skip
-    return f"no answer passed the gates ({'; '.join(ends)}); stored without a winner"
+    passed = any(candidate.passed for candidate in sample.candidates)
+    what = "no answer has a score" if passed else "no answer passed the gates"
+    return f"{what} ({'; '.join(ends)}); stored without a winner"

@@ -70,6 +70,25 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class Batched:
+    """A reward model has run one batch."""
+
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shifted:
+    """The scores in a language are no longer what they were.
+
+    Attributes:
+        shift: of the recent mean against the mean before, in standard deviations.
+    """
+
+    language: str
+    shift: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """A sample is durable, with or without a winner."""
 
@@ -83,4 +102,4 @@ class Left:
     prompt: Prompt
 
 
-Event = Accepted | Routed | Called | Drafted | Answered | Judged | Stored | Left
+Event = Accepted | Routed | Called | Drafted | Answered | Judged | Batched | Shifted | Stored | Left

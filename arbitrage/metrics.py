@@ -7,17 +7,29 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from arbitrage.events import Accepted, Answered, Called, Event, Judged, Left, Routed, Stored
+from arbitrage.events import (
+    Accepted,
+    Answered,
+    Batched,
+    Called,
+    Event,
+    Judged,
+    Left,
+    Routed,
+    Shifted,
+    Stored,
+)
 from arbitrage.language import parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from arbitrage.ports import Pool
-    from arbitrage.types import Candidate, Prompt, Sample
+    from arbitrage.types import Candidate, Decision, Prompt, Sample
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _REWARD = (-10, -5, -2, -1, -0.5, -0.2, 0, 0.2, 0.5, 1, 2, 5, 10)
+_TOKENS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 _FAN_OUT = (1, 2, 3, 4, 6, 8, 12, 16)
 _REGRET_MEMORY = 0.98
 OTHER = "other"
@@ -79,6 +91,14 @@ class Metrics:
             "gate_rejections", "Answers stopped by a gate", "gate", "language"
         )
         self._reward_seconds = histogram("reward_seconds", "Time to score a prompt's candidates")
+        self._batch_tokens = histogram(
+            "reward_batch_tokens", "Tokens in a batch of the reward model", buckets=_TOKENS
+        )
+        self._shift = gauge(
+            "reward_shift",
+            "Last alarm: by how many standard deviations the scores have moved",
+            "language",
+        )
         self._policy_updates = counter("policy_updates", "Prompts learned from", "policy")
         self._samples = counter("sink_samples", "Samples made durable", "format")
 
@@ -88,8 +108,7 @@ class Metrics:
             case Accepted():
                 self._in_flight.inc()
             case Routed(prompt, wave):
-                for arm in wave.arms:
-                    self._routes.labels(self._language(prompt), arm).inc()
+                self._routed(prompt, wave)
             case Called(teacher, outcome, seconds):
                 self._teacher_requests.labels(teacher, outcome).inc()
                 self._teacher_seconds.labels(teacher).observe(seconds)
@@ -97,10 +116,23 @@ class Metrics:
                 self._answered(candidate)
             case Judged(prompt, candidates, reward_seconds):
                 self._judged(prompt, candidates, reward_seconds)
+            case Batched() | Shifted():
+                self._scored(event)
             case Stored(sample):
                 self._stored(sample)
             case Left():
                 self._in_flight.dec()
+
+    def _routed(self, prompt: Prompt, wave: Decision) -> None:
+        for arm in wave.arms:
+            self._routes.labels(self._language(prompt), arm).inc()
+
+    def _scored(self, event: Batched | Shifted) -> None:
+        match event:
+            case Batched(tokens):
+                self._batch_tokens.observe(tokens)
+            case Shifted(language, shift):
+                self._shift.labels(self._label(language)).set(shift)
 
     def watch_pool(self, pool: Pool) -> None:
         """Exposes at each scrape which teachers may be asked."""
@@ -111,7 +143,10 @@ class Metrics:
         Gauge(f"arbitrage_{name}", text, registry=self.registry).set_function(read)
 
     def _language(self, prompt: Prompt) -> str:
-        for tag in (prompt.language, parent(prompt.language)):
+        return self._label(prompt.language)
+
+    def _label(self, language: str) -> str:
+        for tag in (language, parent(language)):
             if tag in self._languages:
                 return tag
         return OTHER

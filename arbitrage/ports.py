@@ -118,8 +118,20 @@ class Gates(Protocol):
 class RewardModel(Protocol):
     """Ranks the candidates of one prompt."""
 
-    async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> Sequence[Score]:
+    @property
+    def queue_depth(self) -> int:
+        """Candidates that wait to be scored, or are being scored now."""
+
+    async def score(
+        self, prompt: Prompt, candidates: Sequence[Candidate]
+    ) -> Sequence[Score | None]:
         """One score a candidate, in order; every candidate has passed the gates.
+
+        Cancelling the call stops the work behind it, where that has not begun.
+
+        Returns:
+            None for a candidate of which it has no opinion: rules without an expected
+            answer, a judge asked about its own.
 
         Raises:
             RewardError: nothing can be scored now.
@@ -127,6 +139,20 @@ class RewardModel(Protocol):
 
     async def close(self) -> None:
         """Frees what the model holds."""
+
+
+class Calibration(Protocol):
+    """Makes the scores of a reward model comparable. Synchronous, and fast."""
+
+    def calibrate(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates of one prompt, those with a score with their calibrated reward.
+
+        Calling it again with more candidates of the prompt, after another wave, puts all
+        of them on one scale: it reads the raw scores, not the rewards of last time.
+        """
+
+    def learn(self, prompt: Prompt, candidates: Sequence[Candidate]) -> None:
+        """Learns from all candidates of one prompt, as `calibrate` has returned them."""
 
 
 class Policy(Protocol):

@@ -190,8 +190,10 @@ class Score:
     """What a reward model says of one candidate.
 
     Attributes:
-        reward: calibrated scalar; larger is better, comparable within a prompt.
-        raw: the reward models' own outputs, by name.
+        reward: calibrated scalar; larger is better. What a reward model returns is its
+            own scalar, until the calibration has made a reward of it.
+        raw: the reward models' own outputs, by name; `uncalibrated` is the scalar that
+            the calibration began with.
     """
 
     reward: float
@@ -204,7 +206,8 @@ class Candidate:
 
     Attributes:
         gates: verdicts of the gates that stopped it; empty when it passed.
-        score: None for a candidate that failed or was stopped.
+        score: None for a candidate that failed, was stopped, or of which the reward
+            model has no opinion.
         advantage: reward minus the prompt's mean over its scored candidates.
         latency_seconds: from asking to the whole answer, waiting and retries included.
         cost_usd: price of the call by the teacher's price per million tokens, together

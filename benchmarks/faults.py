@@ -25,6 +25,7 @@ from arbitrage import config
 from arbitrage.engine import Engine
 from arbitrage.errors import NoTeacherAvailable, NoWinner
 from arbitrage.types import Prompt, Sample, Score
+from reward.calibrate import Uncalibrated
 from teachers import open_pool
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ async def run(server: MockServer, fault: str | None, share: float, prompts: int)
         detector=_Nobody(),
         gates=_Open(),
         reward=_First(),
+        calibration=Uncalibrated(),
         sink=_Memory(),
         deadline_seconds=DEADLINE_SECONDS,
     )
@@ -194,6 +196,8 @@ class _Open:
 
 
 class _First:
+    queue_depth = 0
+
     async def score(self, _: Prompt, candidates: Sequence[Candidate]) -> list[Score]:
         return [Score(-float(place), {}) for place, _ in enumerate(candidates)]
 

@@ -96,7 +96,7 @@ async def print_agreement(pairs_a_language: int) -> None:
     # the gates are measured without torch
     from reward.embedded import open_reward  # noqa: PLC0415
 
-    reward = await open_reward(config.Reward())
+    reward = await open_reward(config.EmbeddedReward())
     tokenizer: Any = reward._tokenizer  # noqa: SLF001 - the same tokens as those that are scored
     taken: Counter[str] = Counter()
     agreed: Counter[str] = Counter()

@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from arbitrage.errors import ConfigError
+from reward.calibrate import open_calibration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from arbitrage import config
-    from arbitrage.ports import RewardModel
+    from arbitrage.events import Event
+    from arbitrage.ports import Pool, RewardModel
+    from arbitrage.types import TeacherInfo
+
+__all__ = ["Run", "open_calibration", "open_reward"]
 
 _MODULES: Mapping[str, str] = {
     "embedded": "reward.embedded",
     "transformers": "reward.transformers",
+    "vllm": "reward.vllm",
+    "judge": "reward.judge",
+    "rules": "reward.rules",
+    "ensemble": "reward.ensemble",
     "scripted": "reward.scripted",
 }
-_EXTRAS = {"embedded": "embedded", "transformers": "reward"}
+_EXTRAS = {"embedded": "embedded", "transformers": "reward", "vllm": "vllm"}
 
 
-async def open_reward(
-    settings: config.Reward, teachers: Sequence[config.Teacher] = ()
-) -> RewardModel:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a reward may know of the run that it is opened for.
+
+    Attributes:
+        teachers: the pool's configuration, whose qualities the scripted reward knows.
+        describe: the pool as it is now; a judge learns from it whose answers are its own.
+        judges: where judges are asked, by their names.
+        hear: is told of batches and of shifts, on the event loop.
+    """
+
+    teachers: Sequence[config.AnyTeacher] = ()
+    describe: Callable[[], Sequence[TeacherInfo]] = tuple
+    judges: Pool | None = None
+    hear: Callable[[Event], None] = lambda _: None
+
+
+async def open_reward(settings: config.AnyReward, run: Run | None = None) -> RewardModel:
     """Opens the reward model that a configuration names.
-
-    Args:
-        teachers: the pool's, whose qualities the scripted reward knows.
 
     Raises:
         ConfigError: its extra is not installed, or the model cannot be loaded.
@@ -43,5 +65,5 @@ async def open_reward(
             f"reward.kind: {settings.kind!r} needs {error.name}; "
             f"run: pip install 'data-arbitrage[{extra}]'"
         ) from error
-    model: RewardModel = await module.open_reward(settings, teachers)
+    model: RewardModel = await module.open_reward(settings, run or Run())
     return model

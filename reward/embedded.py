@@ -53,7 +53,7 @@ _MAX_PROMPT_TOKENS, _MAX_ANSWER_TOKENS = 1024, 1024
 _POSITIONS_AT_ONCE = 128
 
 
-async def open_reward(settings: config.Reward, _teachers: object = ()) -> EmbeddedReward:
+async def open_reward(settings: config.EmbeddedReward, _run: object = None) -> EmbeddedReward:
     """Loads the model; the first time ever, converts it, which takes most of a minute.
 
     Raises:
@@ -76,6 +76,11 @@ class EmbeddedReward:
         self._model = model
         self._max_tokens = max_tokens_per_batch
         self._thread = InferenceThread(device)
+
+    @property
+    def queue_depth(self) -> int:
+        """Candidates that wait to be scored, or are being scored now."""
+        return 0
 
     async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Score]:
         """Scores the candidates of one prompt, one score each, in order."""

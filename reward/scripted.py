@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from arbitrage.types import Candidate, Prompt
+    from reward import Run
 
 _DEFAULT = "default"
 _DRIFTED = "[drifted]"
@@ -22,15 +23,15 @@ _STANDARD = NormalDist()
 
 
 async def open_reward(
-    settings: config.Reward,  # noqa: ARG001 - every reward model is opened with them
-    teachers: Sequence[config.Teacher] = (),
+    settings: config.ScriptedReward,  # noqa: ARG001 - every reward is opened with them
+    run: Run,
 ) -> ScriptedReward:
     """The reward of a configuration, whose teachers say what their answers are worth.
 
     Raises:
         ConfigError: a quality is given for something that is not a language.
     """
-    return ScriptedReward(teachers)
+    return ScriptedReward(run.teachers)
 
 
 class ScriptedReward:
@@ -55,6 +56,11 @@ class ScriptedReward:
         self._drifted = {t.name: _table(t.name, "drift_quality", t.drift_quality) for t in scripted}
         self._noise = noise
         self._seed = seed
+
+    @property
+    def queue_depth(self) -> int:
+        """Nothing waits: an answer's reward is known at once."""
+        return 0
 
     async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Score]:
         """One score a candidate, in order; `raw` holds it as `scripted`."""

@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 _MAX_TOKENS = 16_384
 
 
-async def open_reward(settings: config.Reward, _teachers: object = ()) -> TransformersReward:
+async def open_reward(
+    settings: config.TransformersReward, _run: object = None
+) -> TransformersReward:
     """Loads a reward model from a folder, or from the hub by its name.
 
     Raises:
         ConfigError: there is no such model, or it is no reward model.
     """
-    if not settings.model:
-        raise ConfigError("reward.model: is required for kind 'transformers'")
     device = device_named(settings.device)
     dtype = dtype_named(settings.dtype, device)
     tokenizer, model = await asyncio.to_thread(_load, settings.model, device, dtype)
@@ -72,6 +72,11 @@ class TransformersReward:
             getattr(text_config, "max_position_embeddings", _MAX_TOKENS),
         )
         self._thread = InferenceThread(device)
+
+    @property
+    def queue_depth(self) -> int:
+        """Candidates that wait to be scored, or are being scored now."""
+        return 0
 
     async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Score]:
         """Scores the candidates of one prompt, one score each, in order."""

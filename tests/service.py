@@ -81,7 +81,7 @@ def settings(folder: Path, *teachers: config.AnyTeacher, **sections: Any) -> con
     chosen: dict[str, Any] = {
         "teachers": teachers or (scripted("ada", 1.0), scripted("bob", -1.0)),
         "service": config.Service(listen="127.0.0.1:0", metrics="127.0.0.1:0"),
-        "reward": config.Reward(kind="scripted"),
+        "reward": config.ScriptedReward(),
         "policy": config.Policy(kind="best_of"),
         "sink": config.Sink(path=folder / "out"),
     }

@@ -94,7 +94,7 @@ async def test_parts_are_closed_when_one_does_not_close(tmp_path: Path, closed: 
     ("sections", "reason", "open_then"),
     [
         (
-            {"reward": config.Reward(kind="scripted", gates=("none",))},
+            {"reward": config.ScriptedReward(gates=("none",))},
             "reward.gates",
             [],
         ),

@@ -47,6 +47,47 @@ def teacher(**changes: Any) -> dict[str, Any]:
         (teacher() | {"polcy": {}}, "polcy: unknown key; did you mean 'policy'?"),
         (teacher() | {"policy": {"kind": "tompson"}}, "policy.kind: unknown 'tompson'; use"),
         (teacher() | {"policy": {"experts": {"de": ["b"]}}}, "policy.experts.de: no teacher is"),
+        (teacher() | {"reward": {"kind": "transformers"}}, "reward.model: is required"),
+        (teacher() | {"reward": {"kind": "scripted", "modle": "x"}}, "reward.modle: unknown key"),
+        (teacher() | {"reward": {"device": 1}}, "reward.device: input should be a valid string"),
+        (
+            teacher() | {"reward": {"kind": "judg"}},
+            "reward.kind: unknown 'judg'; did you mean 'judge'?",
+        ),
+        (
+            teacher() | {"reward": {"kind": "judge", "teacher": {"name": "j", "kind": "scripte"}}},
+            "reward.teacher.kind: unknown 'scripte'; did you mean 'scripted'?",
+        ),
+        (
+            teacher() | {"reward": {"kind": "judge", "teacher": TEACHER}},
+            "reward: a judge and another teacher are named 'a'; names must differ",
+        ),
+        (
+            teacher() | {"reward": {"kind": "ensemble", "members": [{"kind": "rules"}]}},
+            "reward.members: tuple should have at least 2 items",
+        ),
+        (
+            teacher() | {"reward": {"kind": "ensemble", "members": [{"kind": "rulse"}] * 2}},
+            "reward.members[0].kind: unknown 'rulse'; did you mean 'rules'?",
+        ),
+        (
+            teacher() | {"reward": {"kind": "ensemble", "members": [{"gates": []}] * 2}},
+            "reward.members[0].kind: is required; one of embedded, transformers",
+        ),
+        (
+            teacher()
+            | {"reward": {"kind": "ensemble", "members": [{"kind": "rules", "gates": []}] * 2}},
+            "reward.members[0].gates: the ensemble has the gates; set reward.gates",
+        ),
+        (
+            teacher()
+            | {"reward": {"kind": "ensemble", "members": [{"kind": "rules"}] * 2, "weights": [1]}},
+            "reward.weights: 1 for 2 members; give each member one",
+        ),
+        (
+            teacher() | {"reward": {"calibration": {"per_langage": False}}},
+            "reward.calibration.per_langage: unknown key; did you mean 'per_language'?",
+        ),
         (teacher() | {"policy": {"audit_rate": 2.0}}, "policy.audit_rate: input should be less"),
     ],
 )  # fmt: skip

@@ -50,7 +50,7 @@ class Script:
 
     Attributes:
         answers: an arm's answer, or its answers, or None where it fails.
-        rewards: by answer, or else by arm.
+        rewards: by answer, or else by arm; there is no opinion of the others.
         seconds: what an arm takes for its answer; the others answer at once.
         unwell: arms that may not be asked for so many seconds.
         away: why nobody may be asked.
@@ -68,16 +68,19 @@ class Script:
     kind: str = "script"
     version: int = 0
     pending: int = 0
+    queue_depth: int = 0
     learned: list[Sequence[Candidate]] = field(default_factory=list)
+    calibrated: list[Sequence[Candidate]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     contexts: list[Context] = field(default_factory=list)
     broken: Exception | None = None
+    unscorable: str | None = None
     together: asyncio.Barrier | None = None
 
     def engine(self, deadline_seconds: float = 600.0) -> Engine:
         return Engine(
-            self, self, self, self, self, self,
+            self, self, self, self, self, self, self,
             observers=[self], deadline_seconds=deadline_seconds,
         )  # fmt: skip
 
@@ -102,6 +105,14 @@ class Script:
 
     def describe(self) -> Sequence[TeacherInfo]:
         return ()
+
+    def calibrate(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Candidate]:
+        del prompt
+        return list(candidates)
+
+    def learn(self, prompt: Prompt, candidates: Sequence[Candidate]) -> None:
+        del prompt
+        self.calibrated.append(candidates)
 
     async def ask(
         self,
@@ -145,18 +156,21 @@ class Script:
             for c in candidates
         ]
 
-    async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Score]:
+    async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Score | None]:
         del prompt
         if isinstance(self.broken, RewardError):
             raise self.broken
         assert candidates
         assert all(c.passed for c in candidates)
-        return [Score(self._reward(c), {"script": 1.0}) for c in candidates]
+        if any(c.teacher == self.unscorable for c in candidates):
+            raise RewardError("cannot be scored")
+        rewards = [self._reward(c) for c in candidates]
+        return [None if reward is None else Score(reward, {"script": 1.0}) for reward in rewards]
 
-    def _reward(self, candidate: Candidate) -> float:
+    def _reward(self, candidate: Candidate) -> float | None:
         assert candidate.completion
         text = candidate.completion.text
-        return self.rewards[text] if text in self.rewards else self.rewards[candidate.teacher]
+        return self.rewards.get(text, self.rewards.get(candidate.teacher))
 
     def select(
         self, context: Context, arms: Sequence[str], seen: Sequence[Candidate]
@@ -256,13 +270,47 @@ async def test_nobody_to_ask_is_told_with_the_pools_reason(away: NoTeacherAvaila
     assert caught.value is away
 
 
-@pytest.mark.parametrize("error", [RewardError("no"), SinkError("no")])
-async def test_what_was_not_stored_is_not_learned(error: Exception) -> None:
-    script = Script({"a": "A"}, rewards={"a": 0.0}, broken=error)
-    with pytest.raises(type(error)):
+async def test_what_was_not_stored_is_not_learned() -> None:
+    script = Script({"a": "A"}, rewards={"a": 0.0}, broken=SinkError("no"))
+    with pytest.raises(SinkError):
         await script.engine().arbitrate(PROMPT)
     assert not script.learned
     assert isinstance(script.events[-1], Left)
+
+
+async def test_answers_that_cannot_be_scored_are_stored_before_the_caller_hears_of_it() -> None:
+    script = Script({"a": "A", "b": "B"}, broken=RewardError("out of memory"))
+    with pytest.raises(RewardError, match="out of memory"):
+        await script.engine().arbitrate(PROMPT)
+    (sample,) = script.samples
+    assert [c.completion.text for c in sample.candidates if c.completion] == ["A", "B"]
+    assert sample.winner is None
+    assert isinstance(script.events[-2], Stored)
+
+
+async def test_an_earlier_wave_may_win_where_a_later_one_cannot_be_scored() -> None:
+    script = Script({"a": "A", "b": "B"}, rewards={"a": 0.5}, waves=[["a"], ["b"]])
+    script.unscorable = "b"
+    sample = await script.engine().arbitrate(PROMPT)
+    assert sample.winner
+    assert sample.winner.teacher == "a"
+    assert [c.teacher for c in sample.candidates] == ["a", "b"]
+
+
+async def test_an_answer_without_an_opinion_on_it_does_not_win() -> None:
+    script = Script({"a": "A", "b": "B"}, rewards={"a": 0.5})
+    sample = await script.engine().arbitrate(PROMPT)
+    assert sample.winner
+    assert [(c.teacher, c.reward) for c in sample.candidates] == [("a", 0.5), ("b", None)]
+    nobody = Script({"a": "A", "b": "B"})
+    with pytest.raises(NoWinner, match=r"no answer has a score \(a not scored; b not scored\)"):
+        await nobody.engine().arbitrate(PROMPT)
+
+
+async def test_the_calibration_learns_from_every_sample_stored() -> None:
+    script = Script({"a": "A", "b": "B"}, rewards={"a": 0.5, "b": 0.2}, waves=[["a"], ["b"]])
+    sample = await script.engine().arbitrate(PROMPT)
+    assert script.calibrated == [sample.candidates]
 
 
 async def test_a_language_is_detected_only_where_it_is_not_given() -> None:
@@ -436,7 +484,7 @@ async def test_a_call_that_was_left_to_another_is_made_when_that_one_has_failed(
     pool = Pool([(settings("a"), limited_once), (settings("b"), refuses)])
     script = Script({"a": "Because.", "b": None}, {"Because.": 1.0})
     policy = router.build(config.Policy(kind="fixed", fan_out=fan_out, experts=EXPERTS))
-    engine = Engine(pool, policy, script, script, script, script, deadline_seconds=60.0)
+    engine = Engine(pool, policy, script, script, script, script, script, deadline_seconds=60.0)
     sample = await engine.arbitrate(PROMPT)
     assert sample.winner
     assert sample.winner.teacher == "a"

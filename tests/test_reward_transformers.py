@@ -24,8 +24,7 @@ TEXTS = ["Weil es leichter ist.", "Nein.", "氷は水より軽いからです。
 
 async def opened(model: str, *, device: str = "cpu", max_tokens: int = 4096) -> TransformersReward:
     reward = await open_reward(
-        config.Reward(
-            kind="transformers",
+        config.TransformersReward(
             model=model,
             dtype="float32",
             device=device,
@@ -216,11 +215,6 @@ async def test_a_damaged_model_is_named(tmp_path: Path, name: str) -> None:
     model = make_classifier(tmp_path)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:100])
     assert repr(model) in await refused(model)
-
-
-async def test_a_model_must_be_named() -> None:
-    with pytest.raises(ConfigError, match="is required for kind 'transformers'"):
-        await open_reward(config.Reward(kind="transformers"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

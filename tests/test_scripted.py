@@ -11,6 +11,7 @@ import pytest
 from arbitrage import config
 from arbitrage.errors import ConfigError, TeacherError, TeacherUnavailable
 from arbitrage.types import Candidate, Completion, Message, Prompt
+from reward import Run
 from reward.scripted import ScriptedReward, open_reward
 from teachers.phrases import PHRASES, language_of
 from teachers.scripted import DRIFTED, ScriptedTeacher
@@ -204,7 +205,7 @@ async def test_the_noise_is_decided_by_the_answer() -> None:
     one = await ScriptedReward([]).score(prompt, candidates)
     assert one[0] == one[2]
     assert one[0] != one[1]
-    assert one == await (await open_reward(config.Reward(kind="scripted"))).score(
+    assert one == await (await open_reward(config.ScriptedReward(), Run())).score(
         prompt, candidates
     )
     assert one != await ScriptedReward([], seed=1).score(prompt, candidates)

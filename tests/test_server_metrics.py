@@ -46,7 +46,7 @@ TEACHERS = (
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    gates = config.Reward(kind="scripted", gates=("wrong_language",))
+    gates = config.ScriptedReward(gates=("wrong_language",))
     async with serving(settings(tmp_path, *TEACHERS, reward=gates)) as opened:
         yield opened
 

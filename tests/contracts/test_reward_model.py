@@ -13,7 +13,7 @@ import pytest
 from arbitrage import config
 from arbitrage.errors import RewardError
 from arbitrage.types import Candidate, Completion, Prompt, Score
-from reward import open_reward
+from reward import Run, open_reward
 from reward.embedded import EmbeddedReward
 from reward.scripted import ScriptedReward
 from reward.transformers import TransformersReward
@@ -56,16 +56,18 @@ async def embedded(_folder: Path) -> Subject:
 
 
 async def transformers(folder: Path) -> Subject:
-    settings = config.Reward(
-        kind="transformers", model=make_classifier(folder), dtype="float32", device="cpu"
+    settings = config.TransformersReward(
+        model=make_classifier(folder), dtype="float32", device="cpu"
     )
     return Subject(await open_reward(settings), computes=True, tolerance=1e-4)
 
 
 async def scripted(_folder: Path) -> Subject:
-    settings = config.Reward(kind="scripted")
+    settings = config.ScriptedReward()
     teacher = config.ScriptedTeacher(name="1", kind="scripted", quality={"de": 0.5})
-    return Subject(await open_reward(settings, [teacher]), computes=False, tolerance=0.0)
+    return Subject(
+        await open_reward(settings, Run(teachers=[teacher])), computes=False, tolerance=0.0
+    )
 
 
 Implementation = Callable[["Path"], Awaitable[Subject]]
@@ -81,14 +83,15 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         await subject.model.close()
 
 
-def rewards(scores: Sequence[Score]) -> list[float]:
-    return [score.reward for score in scores]
+def rewards(scores: Sequence[Score | None]) -> list[float]:
+    return [score.reward for score in scores if score]
 
 
 async def test_it_gives_one_finite_score_a_candidate(subject: Subject) -> None:
     scores = await subject.model.score(PROMPT, CANDIDATES)
     assert len(scores) == len(CANDIDATES)
     for score in scores:
+        assert score
         assert math.isfinite(score.reward)
         assert score.raw
         assert all(name and math.isfinite(value) for name, value in score.raw.items())
@@ -103,8 +106,8 @@ async def test_scores_come_in_the_order_of_the_candidates(subject: Subject) -> N
 
 async def test_a_candidate_is_scored_alike_alone_and_in_company(subject: Subject) -> None:
     together = await subject.model.score(PROMPT, CANDIDATES[:3])
-    alone = [(await subject.model.score(PROMPT, [c]))[0] for c in CANDIDATES[:3]]
-    assert rewards(alone) == pytest.approx(rewards(together), abs=subject.tolerance)
+    alone = [rewards(await subject.model.score(PROMPT, [c]))[0] for c in CANDIDATES[:3]]
+    assert alone == pytest.approx(rewards(together), abs=subject.tolerance)
 
 
 async def test_scoring_twice_gives_the_same_scores(subject: Subject) -> None:
@@ -129,7 +132,8 @@ async def test_it_scores_a_long_conversation_with_a_system_prompt(subject: Subje
             {"role": "user", "content": "Und was ist mit \ud83d Eis?"},
         ]
     )
-    assert math.isfinite((await subject.model.score(prompt, CANDIDATES[:1]))[0].reward)
+    (reward,) = rewards(await subject.model.score(prompt, CANDIDATES[:1]))
+    assert math.isfinite(reward)
 
 
 async def test_it_scores_no_candidates(subject: Subject) -> None:
@@ -151,7 +155,7 @@ async def test_the_loop_turns_while_it_works(subject: Subject) -> None:
 async def test_calls_side_by_side_are_all_answered(subject: Subject) -> None:
     expected = rewards(await subject.model.score(PROMPT, CANDIDATES))
     calls = [_score(subject, [candidate]) for candidate in CANDIDATES * 4]
-    alone = [(await call)[0].reward for call in asyncio.as_completed(calls)]
+    alone = [rewards(await call)[0] for call in asyncio.as_completed(calls)]
     assert len(alone) == len(CANDIDATES) * 4
     assert sorted(alone) == pytest.approx(sorted(expected * 4), abs=subject.tolerance)
 
@@ -191,9 +195,9 @@ async def test_a_closed_model_fails_its_calls_on_one_line(subject: Subject) -> N
     assert str(caught.value).count("\n") == 0
 
 
-@pytest.mark.parametrize("kind", ["embedded", "scripted"])
-async def test_a_configuration_opens_it(kind: str) -> None:
-    model = await open_reward(config.Reward(kind=kind))  # type: ignore[arg-type]
+@pytest.mark.parametrize("settings", [config.EmbeddedReward(), config.ScriptedReward()])
+async def test_a_configuration_opens_it(settings: config.AnyReward) -> None:
+    model = await open_reward(settings)
     try:
         assert isinstance(model, EmbeddedReward | ScriptedReward | TransformersReward)
         assert len(await model.score(PROMPT, [Candidate("1", Completion("Ja."))])) == 1
@@ -201,5 +205,5 @@ async def test_a_configuration_opens_it(kind: str) -> None:
         await model.close()
 
 
-async def _score(subject: Subject, candidates: Sequence[Candidate]) -> Sequence[Score]:
+async def _score(subject: Subject, candidates: Sequence[Candidate]) -> Sequence[Score | None]:
     return await subject.model.score(PROMPT, candidates)
