@@ -20,6 +20,7 @@ import teachers
 from arbitrage import config, errors
 from arbitrage.engine import Engine
 from reward.gates import open_gates
+from reward.judge import judge_teachers
 from reward.language import Detector
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ async def open(  # noqa: A001 - read as `assembly.open`
         # a run that goes on goes on spending
         budget.spent += Decimal(str(samples.cost_usd))
         judges = None
-        if names := config.judges(settings.reward):
-            judges = await teachers.open_pool(names, budget=budget, hear=_broadcast(observers))
+        if asked := judge_teachers(settings.reward):
+            judges = await teachers.open_pool(asked, budget=budget, hear=_broadcast(observers))
             stack.push_async_callback(judges.close)
         run = reward.Run(settings.teachers, pool.describe, judges, _broadcast(observers))
         model = await reward.open_reward(settings.reward, run)

@@ -506,6 +506,11 @@ def _check_reward(reward: AnyReward, where: str) -> None:
         case JudgeReward() if reward.lowest >= reward.highest:
             raise ConfigError(f"{where}.highest: must be above lowest, {reward.lowest}")
         case EnsembleReward():
+            if reward.calibration != UNCALIBRATED:
+                raise ConfigError(
+                    f"{where}.calibration: members are calibrated each by itself; "
+                    "set members[i].calibration"
+                )
             if reward.weights and len(reward.weights) != len(reward.members):
                 count = f"{len(reward.weights)} for {len(reward.members)} members"
                 raise ConfigError(f"{where}.weights: {count}; give each member one")
@@ -518,7 +523,8 @@ def _check_reward(reward: AnyReward, where: str) -> None:
 
 def _check_judges(config: Config, source: str) -> None:
     """The metrics tell judges and teachers apart by their names."""
-    names = [teacher.name for teacher in (*config.teachers, *judges(config.reward))]
+    asked = [judge.teacher for judge in judges(config.reward)]
+    names = [teacher.name for teacher in (*config.teachers, *asked)]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(
@@ -527,11 +533,11 @@ def _check_judges(config: Config, source: str) -> None:
             )
 
 
-def judges(reward: AnyReward) -> list[AnyTeacher]:
-    """The teachers that a reward asks for their judgement."""
+def judges(reward: AnyReward) -> list[JudgeReward]:
+    """The judges of a reward: itself, or those among its members."""
     match reward:
         case JudgeReward():
-            return [reward.teacher]
+            return [reward]
         case EnsembleReward():
             return [judge for member in reward.members for judge in judges(member)]
         case _:
