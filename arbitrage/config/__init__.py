@@ -1,0 +1,269 @@
+"""The configuration file: plain values, checked before anything is opened.
+
+`load` turns a TOML file into a `Config`. Every mistake becomes one
+`ConfigError` that names the key and, for an unknown key or kind, the nearest
+valid one. No secret is ever part of it: a key is read from the environment
+variable that the file names, by the adapter that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, MinLen
+from pydantic import Discriminator, TypeAdapter, ValidationError
+
+from arbitrage.config.fields import STRICT, Share, Text
+from arbitrage.config.mistakes import Explainer, by_kind, nearest
+from arbitrage.config.reward import (
+    UNCALIBRATED,
+    AnyMember,
+    AnyReward,
+    Calibration,
+    EmbeddedReward,
+    EnsembleReward,
+    JudgeReward,
+    LocalReward,
+    Reward,
+    RulesReward,
+    ScriptedReward,
+    TransformersReward,
+    VLLMReward,
+    judges,
+)
+from arbitrage.config.teachers import (
+    AnyTeacher,
+    LiteLLMTeacher,
+    LlamaCppTeacher,
+    OpenAITeacher,
+    Price,
+    Sampling,
+    ScriptedTeacher,
+    Teacher,
+    VLLMTeacher,
+)
+from arbitrage.errors import ConfigError, InvalidPrompt
+from arbitrage.language import normalise
+
+__all__ = [
+    "UNCALIBRATED",
+    "AnyMember",
+    "AnyReward",
+    "AnyTeacher",
+    "Calibration",
+    "Config",
+    "EmbeddedReward",
+    "EnsembleReward",
+    "Job",
+    "JudgeReward",
+    "LiteLLMTeacher",
+    "LlamaCppTeacher",
+    "LocalReward",
+    "OpenAITeacher",
+    "Policy",
+    "Price",
+    "Reward",
+    "RulesReward",
+    "Sampling",
+    "ScriptedReward",
+    "ScriptedTeacher",
+    "Service",
+    "Sink",
+    "Teacher",
+    "TransformersReward",
+    "VLLMReward",
+    "VLLMTeacher",
+    "judges",
+    "load",
+    "parse",
+]
+_DEFAULT_REWARD = EmbeddedReward()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where the service listens, as `host:port`; port 0 takes a free one."""
+
+    listen: Text = "127.0.0.1:50051"
+    metrics: Text = "127.0.0.1:9464"
+    __pydantic_config__: ClassVar = STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How teachers are chosen.
+
+    Attributes:
+        fan_out: teachers asked in the first wave; `best_of` asks all.
+        audit_rate: share of prompts on which everyone is asked, to keep learning.
+        newcomer_share: share of the prompts, beside the audit, in which teachers may be
+            asked that were added after the others had been learned.
+        budget_usd: what all calls to teachers may cost together, over every run on the
+            same sink; then teachers with a price are asked no more.
+        experts: for `fixed`: languages to the arms that answer them, in order of
+            preference, with `default` for the languages not named.
+    """
+
+    kind: Literal["random", "fixed", "best_of", "thompson"] = "thompson"
+    fan_out: Annotated[int, Ge(1)] = 2
+    audit_rate: Share = 0.05
+    newcomer_share: Share = 0.2
+    budget_usd: Annotated[float, Gt(0.0)] | None = None
+    seed: int = 0
+    experts: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
+    __pydantic_config__: ClassVar = STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sink:
+    """Where samples go, and in which format.
+
+    Attributes:
+        only_trainable: ask, and so let win, only teachers whose outputs may train others.
+    """
+
+    path: Path = Path("out")
+    format: Literal["parquet"] = "parquet"
+    only_trainable: bool = False
+    __pydantic_config__: ClassVar = STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Limits of a run.
+
+    Attributes:
+        max_in_flight: prompts under way at once.
+        deadline_seconds: time that asking teachers may take for one prompt; what has
+            been answered by then is scored and stored.
+    """
+
+    max_in_flight: Annotated[int, Ge(1)] = 256
+    deadline_seconds: Annotated[float, Gt(0.0)] = 600.0
+    __pydantic_config__: ClassVar = STRICT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole configuration file."""
+
+    teachers: Annotated[tuple[Annotated[AnyTeacher, Discriminator("kind")], ...], MinLen(1)]
+    service: Service = Service()
+    reward: Annotated[AnyReward, Discriminator("kind")] = _DEFAULT_REWARD
+    policy: Policy = Policy()
+    sink: Sink = Sink()
+    job: Job = Job()
+    __pydantic_config__: ClassVar = STRICT
+
+
+def load(path: Path | str) -> Config:
+    """Reads and checks a TOML file.
+
+    Raises:
+        ConfigError: it is missing, is not TOML, or holds something wrong.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        return parse(tomllib.loads(text), source=str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from error
+
+
+def parse(data: Mapping[str, Any], source: str = "config") -> Config:
+    """Checks a configuration that is already a mapping.
+
+    Raises:
+        ConfigError: something in it is wrong; `source` leads the message.
+    """
+    reward = data.get("reward")
+    if isinstance(reward, Mapping):
+        data = {**data, "reward": {"kind": _DEFAULT_REWARD.kind, **reward}}
+    try:
+        config = TypeAdapter(Config).validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"{source}: {_EXPLAINER.explain(first)}") from None
+    _check_names(config, source)
+    _check_reward(config.reward, f"{source}: reward")
+    _check_judges(config, source)
+    return config
+
+
+def _check_names(config: Config, source: str) -> None:
+    names = [teacher.name for teacher in config.teachers]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{source}: teachers: two are named {name!r}; names must differ")
+    for language, arms in config.policy.experts.items():
+        key = f"policy.experts.{language}"
+        for arm in arms:
+            if arm not in names:
+                hint = nearest(arm, names)
+                raise ConfigError(f"{source}: {key}: no teacher is named {arm!r}{hint}")
+        if language != "default":
+            _check_tag(language, f"{source}: {key}")
+    for index, teacher in enumerate(config.teachers):
+        for tag in teacher.languages:
+            _check_tag(tag, f"{source}: teachers[{index}].languages")
+    if config.sink.only_trainable and not any(teacher.trainable for teacher in config.teachers):
+        raise ConfigError(
+            f"{source}: sink.only_trainable: no teacher says trainable = true; set it where the "
+            "terms allow it"
+        )
+
+
+def _check_reward(reward: AnyReward, where: str) -> None:
+    match reward:
+        case JudgeReward() if reward.lowest >= reward.highest:
+            raise ConfigError(f"{where}.highest: must be above lowest, {reward.lowest}")
+        case EnsembleReward():
+            if reward.calibration != UNCALIBRATED:
+                raise ConfigError(
+                    f"{where}.calibration: members are calibrated each by itself; "
+                    "set members[i].calibration"
+                )
+            if reward.weights and len(reward.weights) != len(reward.members):
+                count = f"{len(reward.weights)} for {len(reward.members)} members"
+                raise ConfigError(f"{where}.weights: {count}; give each member one")
+            for index, member in enumerate(reward.members):
+                if member.gates is not None:
+                    key = f"{where}.members[{index}].gates"
+                    raise ConfigError(f"{key}: the ensemble has the gates; set reward.gates")
+                _check_reward(member, f"{where}.members[{index}]")
+
+
+def _check_judges(config: Config, source: str) -> None:
+    """The metrics tell judges and teachers apart by their names."""
+    asked = [judge.teacher for judge in judges(config.reward)]
+    names = [teacher.name for teacher in (*config.teachers, *asked)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"{source}: reward: a judge and another teacher are named {name!r}; "
+                "names must differ"
+            )
+
+
+def _check_tag(tag: str, where: str) -> None:
+    try:
+        normalise(tag)
+    except InvalidPrompt as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+_EXPLAINER = Explainer(
+    Config,
+    {
+        "teachers": by_kind(AnyTeacher),
+        "teacher": by_kind(AnyTeacher),
+        "reward": by_kind(AnyReward),
+        "members": by_kind(AnyMember),
+    },
+)
