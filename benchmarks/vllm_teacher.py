@@ -91,9 +91,9 @@ async def main(model: str) -> None:
 
 def packaged_model() -> str:
     """The folder of the packaged model, converted once."""
-    from reward.embedded import _converted  # noqa: PLC0415 - imports torch
+    from reward.packaged import folder_of  # noqa: PLC0415 - imports torch
 
-    return str(_converted("smollm2-135m-instruct"))
+    return str(folder_of("smollm2-135m-instruct"))
 
 
 if __name__ == "__main__":

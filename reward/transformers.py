@@ -1,126 +1,130 @@
 """Reward models that are sequence classifiers: Skywork-Reward-V2 and its kind.
 
 Any `AutoModelForSequenceClassification` with one label whose tokenizer has a
-chat template. The conversation and the answer are rendered by that template,
-without a system prompt, as the Skywork-Reward-V2 cards (arXiv 2507.01352) ask;
-the raw output `logits[0][0]` is the reward.
+chat template; the raw output `logits[0][0]` is the reward. Candidates of all
+prompts meet in one queue, and those of one prompt share its tokens.
 """
 
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from arbitrage.errors import ConfigError, RewardError
 from arbitrage.types import Candidate, Prompt, Score
-from reward.inference import (
-    InferenceThread,
-    batches,
-    device_named,
-    dtype_named,
-    first_line,
-    padded,
-    use_all_cores,
-    well_formed,
-)
+from reward.classifier import Classifier
+from reward.devices import devices_named, dtype_named, first_line, replicas, use_all_cores
+from reward.rendering import MAX_TOKENS, Rendered, Rendering
+from reward.scoring import ScoringEngine
+from reward.trees import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import torch
 
     from arbitrage import config
+    from reward import Run
 
-_MAX_TOKENS = 16_384
 
-
-async def open_reward(
-    settings: config.TransformersReward, _run: object = None
-) -> TransformersReward:
+async def open_reward(settings: config.TransformersReward, run: Run) -> TransformersReward:
     """Loads a reward model from a folder, or from the hub by its name.
 
     Raises:
         ConfigError: there is no such model, or it is no reward model.
     """
-    device = device_named(settings.device)
-    dtype = dtype_named(settings.dtype, device)
-    tokenizer, model = await asyncio.to_thread(_load, settings.model, device, dtype)
-    return TransformersReward(tokenizer, model, device, settings.max_tokens_per_batch)
+    devices = devices_named(settings.device)
+    dtype = dtype_named(settings.dtype, devices[0])
+    rendering, classifiers = await asyncio.to_thread(_load, settings, devices, dtype)
+    engine = ScoringEngine(
+        classifiers,
+        tokens=next(iter(classifiers.values())).cost,
+        max_tokens_per_batch=settings.max_tokens_per_batch,
+        max_waiting=settings.max_waiting,
+        hear=run.hear,
+    )
+    return TransformersReward(rendering, engine, settings.max_tokens_per_batch)
 
 
 class TransformersReward:
     """Scores answers with a sequence classifier; a larger logit is a better answer."""
 
     def __init__(
-        self, tokenizer: Any, model: Any, device: torch.device, max_tokens_per_batch: int
+        self,
+        rendering: Rendering,
+        engine: ScoringEngine[Tree, list[float]],
+        max_tokens_per_batch: int,
     ) -> None:
-        self._tokenizer = tokenizer
-        self._model = model
-        text_config = model.config.get_text_config()
-        self._pad: int | None = text_config.pad_token_id
-        # a classifier finds an answer's end by the padding behind it: without a padding token,
-        # no two answers share a batch
-        self._max_tokens = max_tokens_per_batch if self._pad is not None else 1
-        self._limit = min(
-            _MAX_TOKENS,
-            tokenizer.model_max_length,
-            getattr(text_config, "max_position_embeddings", _MAX_TOKENS),
-        )
-        self._thread = InferenceThread(device)
+        self._rendering = rendering
+        self._engine = engine
+        self._max_tokens = max_tokens_per_batch
+        # a tokenizer is not made for several threads
+        self._closed = False
+        self._renders = ThreadPoolExecutor(1, thread_name_prefix="reward-rendering")
 
     @property
     def queue_depth(self) -> int:
-        """Candidates that wait to be scored, or are being scored now."""
-        return 0
+        """Parts of prompts that wait to be scored, or are being scored now."""
+        return self._engine.queue_depth
 
-    async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Score]:
-        """Scores the candidates of one prompt, one score each, in order."""
-        answers = [c.completion.text if c.completion else "" for c in candidates]
-        rewards = await self._thread.run(lambda: self._rewards(prompt, answers))
-        return [Score(reward=reward, raw={"transformers": reward}) for reward in rewards]
+    async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Score | None]:
+        """Scores the candidates of one prompt, one score each, in order.
+
+        Returns:
+            None for an answer that is longer than the model reads; where a prompt was cut
+            for its answer to fit, `raw` has how many tokens as `transformers.left_out`.
+
+        Raises:
+            RewardError: closed, the template refuses the prompt, or a device fails.
+        """
+        rendered = await self._rendered(prompt, [_text(candidate) for candidate in candidates])
+        fitting = [pair for pair in rendered if pair]
+        rewards = iter(await self._rewards([pair.tokens for pair in fitting]))
+        return [_score(next(rewards), pair) if pair else None for pair in rendered]
 
     async def close(self) -> None:
         """Frees the model; a call that comes later fails."""
-        await self._thread.close()
-        self._model = None
+        self._closed = True
+        await self._engine.close()
+        await asyncio.to_thread(self._renders.shutdown, cancel_futures=True)
 
-    def _rewards(self, prompt: Prompt, answers: Sequence[str]) -> list[float]:
-        rows = [self._tokens(prompt, answer) for answer in answers]
-        rewards = [0.0] * len(rows)
-        for batch in batches([len(row) for row in rows], self._max_tokens):
-            inputs = padded([rows[i] for i in batch], self._thread.device, self._pad or 0)
-            logits = self._model(**inputs).logits
-            for i, logit in zip(batch, logits[:, 0].float().tolist(), strict=True):
-                rewards[i] = logit
-        return rewards
+    async def _rendered(self, prompt: Prompt, answers: Sequence[str]) -> list[Rendered | None]:
+        def render() -> list[Rendered | None]:
+            return [self._rendering.render(prompt, answer) for answer in answers]
 
-    def _tokens(self, prompt: Prompt, answer: str) -> list[int]:
-        """The rendered pair; one that is too long loses its beginning, never its answer's end."""
-        turns = [(m.role, m.content) for m in prompt.messages if m.role != "system"]
-        conversation = [
-            {"role": role, "content": well_formed(text)}
-            for role, text in (*turns, ("assistant", answer))
-        ]
-        try:
-            text: str = self._tokenizer.apply_chat_template(conversation, tokenize=False)
-        except TemplateError as error:
-            reason = f"its chat template refuses the conversation: {first_line(error)}"
-            raise RewardError(f"prompt {prompt.prompt_id!r} cannot be scored: {reason}") from error
-        bos = self._tokenizer.bos_token
-        # a template that writes the first token itself is not given a second one
-        own_start = bool(bos) and text.startswith(bos)
-        tokens: list[int] = self._tokenizer(text, add_special_tokens=not own_start).input_ids
-        over = len(tokens) - self._limit
-        return tokens[:1] + tokens[1 + over :] if over > 0 else tokens
+        if self._closed:
+            raise RewardError("the reward model is closed; open it again to score")
+        return await asyncio.get_running_loop().run_in_executor(self._renders, render)
+
+    async def _rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
+        if not rows:
+            return []
+        parts = Tree.of(rows).split(self._max_tokens)
+        scored = await asyncio.gather(*map(self._engine.score, parts))
+        return [reward for part in scored for reward in part]
 
 
-def _load(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:
+def _text(candidate: Candidate) -> str:
+    return candidate.completion.text if candidate.completion else ""
+
+
+def _score(reward: float, pair: Rendered) -> Score:
+    raw = {"transformers": reward}
+    if pair.left_out:
+        raw["transformers.left_out"] = float(pair.left_out)
+    return Score(reward=reward, raw=raw)
+
+
+def _load(
+    settings: config.TransformersReward, devices: Sequence[torch.device], dtype: torch.dtype
+) -> tuple[Rendering, Mapping[str, Classifier]]:
     use_all_cores()
+    name = settings.model
     if name.startswith((".", "/", "~")):
         name = str(Path(name).expanduser())
         if not Path(name).is_dir():
@@ -141,4 +145,13 @@ def _load(name: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any
         raise ConfigError(f"reward.model: {name!r} has no weights for {missing!r}")
     if not tokenizer.chat_template:
         raise ConfigError(f"reward.model: {name!r} has no chat template in its tokenizer")
-    return tokenizer, model.to(device).eval()
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", MAX_TOKENS)
+    rendering = Rendering(tokenizer, min(MAX_TOKENS, positions))
+    classifiers = replicas(
+        model,
+        devices,
+        lambda model, device: Classifier(
+            model, device, settings.max_tokens_per_batch, compiles=settings.compile
+        ),
+    )
+    return rendering, classifiers

@@ -12,12 +12,17 @@ from transformers import (
     BertConfig,
     Gemma3TextConfig,
     LlamaConfig,
+    MistralConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
 
 from arbitrage.types import Candidate, Completion
-from reward import embedded
+from reward import packaged as packaged_weights
+from reward.embedded import EmbeddedReward
+from reward.packed import packs
+from reward.reader import Reader
+from reward.scoring import ScoringEngine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +45,7 @@ _DECODER: dict[str, Any] = {"num_key_value_heads": 2, "head_dim": 8}
 CONFIGS: dict[str, Any] = {
     "llama": lambda **more: LlamaConfig(**_SHAPE, **_DECODER, **more),
     "qwen3": lambda **more: Qwen3Config(**_SHAPE, **_DECODER, **more),
+    "mistral": lambda **more: MistralConfig(**_SHAPE, **_DECODER, sliding_window=16, **more),
     "gemma3": lambda **more: Gemma3TextConfig(**_SHAPE, **_DECODER, sliding_window=16, **more),
     "bert": lambda **more: BertConfig(**_SHAPE, **more),
 }
@@ -53,12 +59,20 @@ def answers(*texts: str) -> list[Candidate]:
 @cache
 def packaged() -> tuple[Any, Any]:
     """Gemma 3 270M's tokenizer and model, in bfloat16 as they are stored."""
-    return embedded._load(embedded._converted("gemma-3-270m"), CPU, torch.bfloat16)
+    tokenizer, model = packaged_weights.load(packaged_weights.folder_of(), torch.bfloat16)
+    assert packs(model.model, CPU)
+    return tokenizer, model
 
 
-def packaged_reward() -> embedded.EmbeddedReward:
-    """The embedded reward over the weights that this process has loaded already."""
-    return embedded.EmbeddedReward(*packaged(), CPU, max_tokens_per_batch=2048)
+def packaged_reward(*packed: Any, max_tokens_per_batch: int = 2048) -> EmbeddedReward:
+    """The embedded reward over the weights that this process has loaded already, or over others."""
+    tokenizer, model = packed or packaged()
+    engine = ScoringEngine(
+        {"cpu": Reader(model, CPU)},
+        tokens=lambda answers: answers.tokens,
+        max_tokens_per_batch=max_tokens_per_batch,
+    )
+    return EmbeddedReward(tokenizer, engine, max_tokens_per_batch)
 
 
 def make_classifier(
@@ -69,11 +83,28 @@ def make_classifier(
     pad: int | None = 0,
     labels: int = 1,
     positions: int = 4096,
+    **more: Any,
 ) -> str:
     """Saves a classifier of two random layers, and a tokenizer that reads bytes.
 
     The tokenizer puts `<s>` in front, as the template does.
     """
+    make_tokenizer(folder, template=template, pad=pad)
+    torch.manual_seed(7)
+    config = CONFIGS[architecture](
+        pad_token_id=pad,
+        num_labels=labels,
+        max_position_embeddings=positions,
+        **more,
+        initializer_range=0.3,  # far from zero, so that a wrong token shows in the reward
+    )
+    untyped = AutoModelForSequenceClassification
+    untyped.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+def make_tokenizer(folder: Path, *, template: str | None = TEMPLATE, pad: int | None = 0) -> None:
+    """Saves a tokenizer that reads bytes, and puts `<s>` in front."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate([*_SPECIAL, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -88,13 +119,3 @@ def make_classifier(
     fast.pad_token = None if pad is None else "<pad>"
     fast.chat_template = template
     fast.save_pretrained(folder)
-    torch.manual_seed(7)
-    config = CONFIGS[architecture](
-        pad_token_id=pad,
-        num_labels=labels,
-        max_position_embeddings=positions,
-        initializer_range=0.3,  # far from zero, so that a wrong token shows in the reward
-    )
-    untyped = AutoModelForSequenceClassification
-    untyped.from_config(config).save_pretrained(folder)
-    return str(folder)

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from arbitrage import config
-from arbitrage.errors import ConfigError, RewardError
+from arbitrage.errors import ConfigError
 from arbitrage.types import Candidate, Completion, Prompt
-from reward import embedded, open_reward
+from reward import open_reward
+from reward import packaged as packaged_weights
+from reward.devices import devices_named
 from reward.gates import repetition
-from reward.inference import InferenceThread, device_named
-from tests.reward_models import CPU, answers, make_classifier, packaged, packaged_reward
+from tests.reward_models import answers, make_classifier, packaged, packaged_reward
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,7 +194,7 @@ async def test_both_figures_are_those_of_a_naive_computation(
     float32: tuple[Any, Any], dtype: str, tolerance: float
 ) -> None:
     tokenizer, model = float32 if dtype == "float32" else packaged()
-    reward = embedded.EmbeddedReward(tokenizer, model, CPU, max_tokens_per_batch=128)
+    reward = packaged_reward(tokenizer, model, max_tokens_per_batch=128)
     for _, question, good, off_topic, _, _ in TRIALS[::4]:
         scores = await reward.score(Prompt.of(question), answers(good, off_topic))
         for score, answer in zip(scores, (good, off_topic), strict=True):
@@ -237,14 +238,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     gguf.touch()
     monkeypatch.setenv("DATA_ARBITRAGE_CACHE", str(cache.folder))
     monkeypatch.setattr("arbitrage.weights.locate", lambda _name: gguf)
-    monkeypatch.setattr(embedded, "_convert", cache.convert)
+    monkeypatch.setattr(packaged_weights, "_convert", cache.convert)
     return cache
 
 
 def test_a_model_is_converted_once(cache: Cache) -> None:
-    folder = embedded._converted("gemma-3-270m")
+    folder = packaged_weights.folder_of("gemma-3-270m")
     assert (folder / "config.json").read_text() == "gemma-3-270m.gguf"
-    assert embedded._converted("gemma-3-270m") == folder
+    assert packaged_weights.folder_of("gemma-3-270m") == folder
     assert cache.conversions == 1
     assert cache.folders() == [folder]
 
@@ -252,7 +253,7 @@ def test_a_model_is_converted_once(cache: Cache) -> None:
 def test_a_half_written_folder_of_a_killed_run_does_not_count(cache: Cache) -> None:
     left = cache.folder / "gemma-3-270m-a5fd3b62230a.123.partial" / "gemma-3-270m-a5fd3b62230a"
     left.mkdir(parents=True)
-    folder = embedded._converted("gemma-3-270m")
+    folder = packaged_weights.folder_of("gemma-3-270m")
     assert cache.conversions == 1
     assert (folder / "config.json").exists()
 
@@ -260,11 +261,11 @@ def test_a_half_written_folder_of_a_killed_run_does_not_count(cache: Cache) -> N
 def test_a_failed_conversion_leaves_nothing_and_is_tried_again(cache: Cache) -> None:
     cache.fails_with = OSError(28, "No space left on device")
     with pytest.raises(ConfigError, match="No space left") as caught:
-        embedded._converted("gemma-3-270m")
+        packaged_weights.folder_of("gemma-3-270m")
     assert "\n" not in str(caught.value)
     assert not cache.folders()
     cache.fails_with = None
-    assert embedded._converted("gemma-3-270m").is_dir()
+    assert packaged_weights.folder_of("gemma-3-270m").is_dir()
 
 
 def test_the_folder_of_a_faster_process_serves(
@@ -276,8 +277,8 @@ def test_the_folder_of_a_faster_process_serves(
         theirs.mkdir()
         (theirs / "config.json").write_text("theirs")
 
-    monkeypatch.setattr(embedded, "_convert", convert)
-    folder = embedded._converted("gemma-3-270m")
+    monkeypatch.setattr(packaged_weights, "_convert", convert)
+    folder = packaged_weights.folder_of("gemma-3-270m")
     assert (folder / "config.json").read_text() == "theirs"
     assert cache.folders() == [folder]
 
@@ -297,7 +298,7 @@ async def test_damaged_packaged_weights_are_named_on_one_line(
 @pytest.mark.parametrize("damage", ["no file", "cut weights", "cut tokenizer"])
 @pytest.mark.usefixtures("cache")
 async def test_a_damaged_folder_is_named_on_one_line(damage: str) -> None:
-    folder = embedded._converted("gemma-3-270m")
+    folder = packaged_weights.folder_of("gemma-3-270m")
     if damage != "no file":
         make_classifier(folder)
         name = "model.safetensors" if damage == "cut weights" else "tokenizer.json"
@@ -312,21 +313,10 @@ async def test_an_unknown_model_and_device_are_named() -> None:
     with pytest.raises(ConfigError, match="'gemma-9b'; packaged are"):
         await open_reward(config.EmbeddedReward(model="gemma-9b"))
     with pytest.raises(ConfigError, match=r"reward\.device: 'abacus'"):
-        device_named("abacus")
+        devices_named("abacus")
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match=r"reward\.device: 'cuda'"):
             await open_reward(config.EmbeddedReward(device="cuda"))
-
-
-async def test_an_error_of_torch_is_a_reward_error_on_one_line() -> None:
-    def out_of_memory() -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB")
-
-    thread = InferenceThread(CPU)
-    with pytest.raises(RewardError, match=r"cpu: cannot score: CUDA out of memory\.$"):
-        await thread.run(out_of_memory)
-    assert await thread.run(lambda: 7) == 7
-    await thread.close()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from shutil import which
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -53,18 +55,8 @@ def naive(model: str, prompt: Prompt, texts: list[str]) -> list[float]:
 
 
 async def rewards(reward: TransformersReward, prompt: Prompt, texts: list[str]) -> list[float]:
-    return [score.reward for score in await reward.score(prompt, answers(*texts))]
-
-
-def batch_shapes(reward: TransformersReward) -> list[tuple[int, ...]]:
-    """The shapes of what the model is given from now on."""
-    shapes: list[tuple[int, ...]] = []
-
-    def note(_module: Any, _args: Any, inputs: dict[str, Any]) -> None:
-        shapes.append(tuple(inputs["input_ids"].shape))
-
-    reward._model.register_forward_pre_hook(note, with_kwargs=True)
-    return shapes
+    scores = await reward.score(prompt, answers(*texts))
+    return [score.reward for score in scores if score]
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)
@@ -79,44 +71,8 @@ async def test_scores_are_those_of_one_answer_at_a_time(tmp_path: Path, architec
 async def test_the_raw_output_is_the_reward(tmp_path: Path) -> None:
     reward = await opened(make_classifier(tmp_path))
     (score,) = await reward.score(PROMPT, answers("Ja."))
+    assert score
     assert dict(score.raw) == {"transformers": score.reward}
-
-
-@pytest.mark.parametrize("architecture", CONFIGS)
-async def test_a_model_without_a_padding_token_works(tmp_path: Path, architecture: str) -> None:
-    model = make_classifier(tmp_path, architecture, pad=None)
-    reward = await opened(model)
-    shapes = batch_shapes(reward)
-    assert await rewards(reward, PROMPT, TEXTS) == pytest.approx(
-        naive(model, PROMPT, TEXTS), abs=1e-3
-    )
-    assert [rows for rows, _ in shapes] == [1] * len(TEXTS)
-
-
-@pytest.mark.parametrize(
-    ("template", "starts_with"),
-    [
-        (TEMPLATE, [1]),
-        (TEMPLATE.replace("{{ bos_token }}", ""), [1]),  # then the tokenizer writes it
-    ],
-)
-async def test_a_conversation_has_one_first_token(
-    tmp_path: Path, template: str, starts_with: list[int]
-) -> None:
-    reward = await opened(make_classifier(tmp_path, template=template))
-    tokens = reward._tokens(PROMPT, "Ja.")
-    assert tokens[:1] == starts_with
-    assert tokens.count(1) == 1
-
-
-async def test_tokens_are_those_of_the_chat_template(tmp_path: Path) -> None:
-    model = make_classifier(tmp_path)
-    reward = await opened(model)
-    for text in TEXTS:
-        expected = AutoTokenizer.from_pretrained(model).apply_chat_template(
-            conversation(PROMPT, text), tokenize=True, return_dict=False
-        )
-        assert reward._tokens(PROMPT, text) == expected
 
 
 async def test_system_prompts_are_left_out(tmp_path: Path) -> None:
@@ -127,38 +83,7 @@ async def test_system_prompts_are_left_out(tmp_path: Path) -> None:
             {"role": "user", "content": PROMPT.text},
         ]
     )
-    assert reward._tokens(prompt, "Ja.") == reward._tokens(PROMPT, "Ja.")
     assert await rewards(reward, prompt, TEXTS) == await rewards(reward, PROMPT, TEXTS)
-
-
-async def test_a_pair_that_is_too_long_keeps_the_answer(tmp_path: Path) -> None:
-    reward = await opened(make_classifier(tmp_path, positions=64))
-    shapes = batch_shapes(reward)
-    prompt = Prompt.of("Warum " * 100)
-    tokens = reward._tokens(prompt, "Weil es leichter ist.")
-    assert len(tokens) == 64
-    assert tokens[0] == 1
-    assert reward._tokenizer.decode(tokens).endswith("[assistant]Weil es leichter ist.</s>")
-    short, other = await rewards(reward, prompt, ["Weil es leichter ist.", "Nein, es geht unter."])
-    assert short != other
-    assert len(await rewards(reward, prompt, ["Weil " * 4_000])) == 1
-    assert max(width for _, width in shapes) == 64
-
-
-async def test_a_batch_holds_no_more_padded_tokens_than_it_may(tmp_path: Path) -> None:
-    model = make_classifier(tmp_path)
-    reward = await opened(model, max_tokens=300)
-    shapes = batch_shapes(reward)
-    texts = ["Weil " * (number % 7) for number in range(30)]
-    scores = await rewards(reward, PROMPT, texts)
-    assert sum(rows for rows, _ in shapes) == 30
-    assert all(rows * width <= 300 for rows, width in shapes)
-    assert any(rows > 1 for rows, _ in shapes)
-    assert scores == pytest.approx(naive(model, PROMPT, texts), abs=1e-3)
-    shapes.clear()
-    await rewards(reward, PROMPT, ["Weil " * 200])
-    assert [rows for rows, _ in shapes] == [1]  # longer than a batch: alone, but whole
-    assert shapes[0][1] > 1000
 
 
 async def test_a_conversation_that_the_template_refuses_is_a_reward_error(tmp_path: Path) -> None:
@@ -215,6 +140,62 @@ async def test_a_damaged_model_is_named(tmp_path: Path, name: str) -> None:
     model = make_classifier(tmp_path)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:100])
     assert repr(model) in await refused(model)
+
+
+async def test_a_model_without_a_padding_token_works(tmp_path: Path) -> None:
+    for architecture in CONFIGS:
+        model = make_classifier(tmp_path / architecture, architecture, pad=None)
+        reward = await opened(model)
+        assert await rewards(reward, PROMPT, TEXTS) == pytest.approx(
+            naive(model, PROMPT, TEXTS), abs=1e-3
+        )
+        await reward.close()
+
+
+@pytest.mark.parametrize("architecture", ["llama", "bert"])
+async def test_a_small_batch_changes_nothing(tmp_path: Path, architecture: str) -> None:
+    model = make_classifier(tmp_path, architecture)
+    reward = await opened(model, max_tokens=100)
+    texts = ["Weil " * (number % 30) for number in range(20)]
+    assert await rewards(reward, PROMPT, texts) == pytest.approx(
+        naive(model, PROMPT, texts), abs=1e-3
+    )
+    await reward.close()
+
+
+async def test_two_devices_give_the_scores_of_one(tmp_path: Path) -> None:
+    model = make_classifier(tmp_path)
+    expected = await rewards(await opened(model), PROMPT, TEXTS)
+    both = await opened(model, device="cpu,cpu")
+    together = await asyncio.gather(*(rewards(both, PROMPT, TEXTS) for _ in range(20)))
+    assert together == [pytest.approx(expected, abs=1e-4)] * 20
+    await both.close()
+
+
+async def test_a_prompt_that_is_cut_says_so_and_an_answer_never_is(tmp_path: Path) -> None:
+    reward = await opened(make_classifier(tmp_path, positions=200))
+    long = Prompt.of("Warum " * 100)
+    short, longer, too_long = await reward.score(long, answers("Ja.", "Nein " * 20, "Nein " * 60))
+    assert short
+    assert longer
+    assert longer.raw["transformers.left_out"] - short.raw["transformers.left_out"] == 97
+    assert too_long is None
+    await reward.close()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # torch warns of itself
+async def test_a_compiled_model_gives_the_same_scores(tmp_path: Path) -> None:
+    if not which("c++"):
+        pytest.skip("torch compiles with a C++ compiler, and there is none")
+    model = make_classifier(tmp_path)
+    reward = await open_reward(
+        config.TransformersReward(model=model, dtype="float32", device="cpu", compile=True)
+    )
+    assert isinstance(reward, TransformersReward)
+    assert await rewards(reward, PROMPT, TEXTS) == pytest.approx(
+        naive(model, PROMPT, TEXTS), abs=1e-3
+    )
+    await reward.close()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -26,7 +26,7 @@ pytest.importorskip("vllm", reason="vLLM has an environment of its own: make tes
 from arbitrage import config
 from arbitrage.errors import ConfigError, TeacherRejected, TeacherUnavailable
 from arbitrage.types import Message
-from reward.embedded import _converted
+from reward.packaged import folder_of
 from teachers.vllm import open_teachers
 from tests.contracts import test_teacher as contract
 
@@ -47,7 +47,7 @@ MODEL = "smollm2-135m-instruct"
 
 def arm(name: str = "a", **changes: Any) -> config.VLLMTeacher:
     drawn = {"temperature": 0.0, "max_tokens": 24} | changes.pop("sampling", {})
-    changes.setdefault("model", str(_converted(MODEL)))
+    changes.setdefault("model", str(folder_of(MODEL)))
     return config.VLLMTeacher(name=name, kind="vllm", sampling=config.Sampling(**drawn), **changes)
 
 
@@ -256,7 +256,7 @@ async def test_a_base_model_is_told_what_it_lacks(tmp_path: Path) -> None:
         return [name for name in files if name == "chat_template.jinja"]
 
     base = tmp_path / "base"
-    shutil.copytree(_converted(MODEL), base, copy_function=os.symlink, ignore=but_for_the_template)
+    shutil.copytree(folder_of(MODEL), base, copy_function=os.symlink, ignore=but_for_the_template)
     with pytest.raises(ConfigError, match=r"has no chat template; put one into its folder"):
         await open_teachers([arm(model=str(base))])
 

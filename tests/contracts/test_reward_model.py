@@ -70,8 +70,18 @@ async def scripted(_folder: Path) -> Subject:
     )
 
 
+async def ensemble(folder: Path) -> Subject:
+    classifier = config.TransformersReward(
+        model=make_classifier(folder), dtype="float32", device="cpu"
+    )
+    settings = config.EnsembleReward(members=(classifier, config.ScriptedReward()))
+    teacher = config.ScriptedTeacher(name="1", kind="scripted", quality={"de": 0.5})
+    model = await open_reward(settings, Run(teachers=[teacher]))
+    return Subject(model, computes=True, tolerance=1e-4)
+
+
 Implementation = Callable[["Path"], Awaitable[Subject]]
-IMPLEMENTATIONS: list[Implementation] = [embedded, transformers, scripted]
+IMPLEMENTATIONS: list[Implementation] = [embedded, transformers, ensemble, scripted]
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, ids=lambda implementation: implementation.__name__)

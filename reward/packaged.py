@@ -1,0 +1,95 @@
+"""Packaged weights as Transformers opens them: converted from their GGUF file once, and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging as transformers_logging
+
+from arbitrage import weights
+from arbitrage.errors import ConfigError
+from reward.devices import first_line, use_all_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_log = logging.getLogger(__name__)
+GEMMA = "gemma-3-270m"
+
+
+def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The tokenizer and the causal language model of a folder.
+
+    Raises:
+        ConfigError: the folder is damaged.
+    """
+    use_all_cores()
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ConfigError(
+            f"{folder}: cannot be loaded: {first_line(error)}; remove it, and it is made again"
+        ) from error
+    return tokenizer, model
+
+
+def folder_of(name: str = GEMMA) -> Path:
+    """The model as a folder that opens in a second; converted from its GGUF once and kept."""
+    if name not in weights.PACKAGED:
+        known = ", ".join(weights.PACKAGED)
+        raise ConfigError(f"reward.model: kind 'embedded' has no {name!r}; packaged are {known}")
+    gguf = weights.locate(name)
+    folder = weights.cache_folder() / f"{name}-{weights.PACKAGED[name].sha256[:12]}"
+    if folder.is_dir():
+        return folder
+    _log.info("converting %s once; this takes about a minute", gguf.name)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(
+            prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent
+        ) as partial:
+            made = Path(partial) / folder.name
+            _convert(gguf, made)
+            with contextlib.suppress(OSError):
+                made.rename(folder)  # another process may have been faster: its folder serves
+    except (OSError, ValueError, SafetensorError) as error:
+        message = f"{folder}: cannot be converted from {gguf}: {first_line(error)}"
+        raise ConfigError(message) from error
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: the converted model cannot be written there")
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Writes a GGUF file's tokenizer and weights as transformers keeps them."""
+    source = {"gguf_file": gguf.name, "local_files_only": True}
+    with _quiet():
+        AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(folder)
+        AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+            **source,
+        ).save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Transformers' progress bars are not this program's."""
+    bars: Any = transformers_logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
