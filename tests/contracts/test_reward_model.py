@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from arbitrage.ports import RewardModel
 
-PROMPT = Prompt.of("Warum schwimmt Eis auf Wasser?", language="de")
+PROMPT = Prompt.of("Warum schwimmt Eis auf Wasser?", language="de", metadata={"pattern": "Eis"})
 CANDIDATES = answers(
     "Weil Eis eine geringere Dichte hat als flüssiges Wasser.",
     "Der Zug fährt um neun Uhr ab.",
@@ -62,6 +62,10 @@ async def transformers(folder: Path) -> Subject:
     return Subject(await open_reward(settings), computes=True, tolerance=1e-4)
 
 
+async def rules(_folder: Path) -> Subject:
+    return Subject(await open_reward(config.RulesReward()), computes=True, tolerance=0.0)
+
+
 async def scripted(_folder: Path) -> Subject:
     settings = config.ScriptedReward()
     teacher = config.ScriptedTeacher(name="1", kind="scripted", quality={"de": 0.5})
@@ -81,7 +85,7 @@ async def ensemble(folder: Path) -> Subject:
 
 
 Implementation = Callable[["Path"], Awaitable[Subject]]
-IMPLEMENTATIONS: list[Implementation] = [embedded, transformers, ensemble, scripted]
+IMPLEMENTATIONS: list[Implementation] = [embedded, transformers, rules, ensemble, scripted]
 
 
 @pytest.fixture(params=IMPLEMENTATIONS, ids=lambda implementation: implementation.__name__)
@@ -140,7 +144,8 @@ async def test_it_scores_a_long_conversation_with_a_system_prompt(subject: Subje
             {"role": "user", "content": "Wieso? " * 2_000},
             {"role": "assistant", "content": "Darum."},
             {"role": "user", "content": "Und was ist mit \ud83d Eis?"},
-        ]
+        ],
+        metadata={"pattern": "Eis"},
     )
     (reward,) = rewards(await subject.model.score(prompt, CANDIDATES[:1]))
     assert math.isfinite(reward)
