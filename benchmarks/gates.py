@@ -1,12 +1,12 @@
-"""Measure how often each gate stops a good answer, and how the embedded reward agrees with judges.
+"""Measure the gates: good answers stopped, bad ones stopped, hacks that win, and the time it takes.
 
-Good answers are those that strong judges preferred (preferences.jsonl.gz, six languages) and, for
-their variety of scripts, real school problems read as if they were answers (mgsm.jsonl.gz, eleven
-languages). A figure a line: the gate, the source, how many it stopped, and the share of them.
+Good answers are those that strong judges preferred (preferences.jsonl.gz, six languages), real
+school problems read as if they were answers (mgsm.jsonl.gz, eleven languages), and both answers of
+each question of examples/reward/answers (fourteen). Bad ones are made from the latter.
 
-    python benchmarks/gates.py                   # under half a minute
-    python benchmarks/gates.py --stopped refusal # shows what a gate stopped
-    python benchmarks/gates.py --agreement 30    # 30 pairs a language: minutes, on a CPU
+    python benchmarks/gates.py                   # about a minute
+    python benchmarks/gates.py --stopped refusal # shows what a gate stopped of the good ones
+    python benchmarks/gates.py --hacks 6         # 6 questions a language: minutes, on a CPU
 """
 
 import argparse
@@ -14,25 +14,22 @@ import asyncio
 import gzip
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median, quantiles
+from time import process_time
 from typing import Any
 
-from arbitrage import config
+from bad_answers import KINDS, corpus_languages, questions
+
 from arbitrage.types import Candidate, Completion, Prompt
 from reward.gates import AnswerGates, open_gates
 from reward.language import Detector
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-MIN_MARGIN = 2.0
-ANSWER_TOKENS = 128
-FIGURES: Mapping[str, Callable[[Mapping[str, float]], float]] = {
-    "relevance + fluency / 2": lambda raw: raw["relevance"] + raw["fluency"] / 2,
-    "relevance": lambda raw: raw["relevance"],
-    "likelihood": lambda raw: raw["relevance"] + raw["fluency"],
-    "fluency": lambda raw: raw["fluency"],
-}
+SOURCES = ("preferences", "mgsm", "answers")
+LONG = 100_000
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,15 @@ def rows(name: str, folder: Path = DATA) -> Iterator[Any]:
 
 def good_answers(source: str, folder: Path = DATA) -> Iterator[tuple[Prompt, str]]:
     """Prompts, each with an answer that no gate should stop."""
+    if source == "answers":
+        for question in (q for language in corpus_languages() for q in questions(language)):
+            prompt = Prompt.of(question.prompt, language=question.language)
+            yield prompt, question.answer
+            yield prompt, question.brief
+        return
     for row in rows(source, folder):
-        if source == "preferences":
-            yield Prompt.of(row["prompt"], language=row["language"]), row["chosen"]
-        else:
-            yield Prompt.of(row["id"], language=row["language"]), row["prompt"]
+        asked, answered = ("prompt", "chosen") if source == "preferences" else ("id", "prompt")
+        yield Prompt.of(row[asked], language=row["language"]), row[answered]
 
 
 async def false_rejections(source: str, gates: AnswerGates, folder: Path = DATA) -> dict[str, Rate]:
@@ -74,10 +75,29 @@ async def false_rejections(source: str, gates: AnswerGates, folder: Path = DATA)
     return {gate: Rate(len(answers), hits) for gate, hits in stopped.items()}
 
 
-async def print_rates(shown: str | None) -> None:
-    """Prints the rate of every gate on both sources, and what one of them stopped."""
-    for source in ("preferences", "mgsm"):
-        gates = open_gates(None, Detector())
+async def detection(kind: str, language: str, detector: Detector) -> tuple[int, int]:
+    """How many bad answers of a kind its gate stopped, and of how many."""
+    name, make = KINDS[kind]
+    gate = open_gates([name], detector)
+    stopped = made = 0
+    for question in questions(language):
+        prompt = Prompt.of(question.prompt, language=language)
+        candidates = [Candidate("bad", Completion(text)) for text in make(question)]
+        verdicts = await gate.inspect(prompt, candidates)
+        stopped += sum(map(bool, verdicts))
+        made += len(candidates)
+    await gate.close()
+    return stopped, made
+
+
+async def print_rates(shown: str | None, detector: Detector) -> None:
+    """Prints the rate of every gate on each source, by language, and what one of them stopped."""
+    print("# good answers: gate | source | stopped | share | by language")
+    for source in SOURCES:
+        if source != "answers" and not DATA.is_dir():
+            print(f"{source}: skipped, {DATA} is not here")
+            continue
+        gates = open_gates(None, detector)
         rates = await false_rejections(source, gates)
         await gates.close()
         for gate, rate in rates.items():
@@ -91,52 +111,63 @@ async def print_rates(shown: str | None) -> None:
         print(f"{', '.join(clean)} | {source} | none")
 
 
-async def print_agreement(pairs_a_language: int) -> None:
-    """Prints how often each figure of the embedded reward prefers what the judge preferred."""
-    # the gates are measured without torch
-    from reward.embedded import open_reward  # noqa: PLC0415
+async def print_detection(detector: Detector) -> None:
+    """Prints the share of bad answers that their gate stopped, in percent: kind by language."""
+    languages = corpus_languages()
+    print("# bad answers stopped, %: kind | gate | all |", " ".join(languages))
+    for kind, (gate, _) in KINDS.items():
+        counts = [await detection(kind, language, detector) for language in languages]
+        stopped, made = map(sum, zip(*counts, strict=True))
+        shares = " ".join(f"{100 * hit / of:.0f}" for hit, of in counts)
+        print(f"{kind} | {gate} | {100 * stopped / made:.1f} of {made} | {shares}")
 
-    reward = await open_reward(config.EmbeddedReward())
-    tokenizer: Any = reward._tokenizer  # noqa: SLF001 - the same tokens as those that are scored
-    taken: Counter[str] = Counter()
-    agreed: Counter[str] = Counter()
-    for row in rows("preferences"):
-        language = row["language"]
-        if row["margin"] < MIN_MARGIN or taken[language] == pairs_a_language:
+
+async def print_times(detector: Detector) -> None:
+    """Prints the microseconds of a processor that all gates together take for one answer."""
+    gates = open_gates(None, detector)
+    print("# microseconds of CPU an answer, all gates: source | median | p95")
+    for source in SOURCES:
+        if source != "answers" and not DATA.is_dir():
             continue
-        taken[language] += 1
-        texts = [_first_tokens(tokenizer, row[key]) for key in ("chosen", "rejected")]
-        candidates = [Candidate(str(i), Completion(text)) for i, text in enumerate(texts)]
-        chosen, rejected = await reward.score(Prompt.of(row["prompt"]), candidates)
-        for name, figure in FIGURES.items():
-            agreed[name] += figure(chosen.raw) > figure(rejected.raw)
-    await reward.close()
-    pairs = taken.total()
-    print(f"pairs | {pairs} | {' '.join(f'{tag} {count}' for tag, count in taken.items())}")
-    for name in FIGURES:
-        print(f"agreement | {name} | {agreed[name]} of {pairs} | {agreed[name] / pairs:.1%}")
+        times = [await _micros(gates, *good) for good in good_answers(source)]
+        print(f"{source} | {median(times):.0f} | {quantiles(times, n=20)[-1]:.0f}")
+    for language in ("en", "ja", "hi"):
+        asked = questions(language)
+        texts = " ".join(q.answer for q in asked)
+        long = (texts * (LONG // len(texts) + 1))[:LONG]
+        prompt = Prompt.of(asked[0].prompt, language=language)
+        micros = median([await _micros(gates, prompt, f"{n} {long}") for n in range(5)])
+        print(f"{LONG} characters of {language} | {micros:.0f} |")
+    await gates.close()
 
 
-def _first_tokens(tokenizer: Any, text: str) -> str:
-    ids = tokenizer(text.strip(), add_special_tokens=False).input_ids[:ANSWER_TOKENS]
-    cut: str = tokenizer.decode(ids)
-    return cut
+async def _micros(gates: AnswerGates, prompt: Prompt, text: str) -> float:
+    start = process_time()
+    await gates.inspect(prompt, [Candidate("timed", Completion(text))])
+    return (process_time() - start) * 1e6
+
+
+async def _print_all(shown: str | None) -> None:
+    detector = Detector()
+    await print_rates(shown, detector)
+    await print_detection(detector)
+    await print_times(detector)
 
 
 def main() -> None:
     """Parses the arguments and prints."""
     summary = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(description=summary)
-    parser.add_argument("--stopped", metavar="GATE", help="show the answers that it stopped")
-    parser.add_argument("--agreement", metavar="N", type=int, help="pairs a language to judge")
+    parser.add_argument("--stopped", metavar="GATE", help="show the good answers that it stopped")
+    parser.add_argument("--hacks", metavar="N", type=int, help="questions a language to hack")
     arguments = parser.parse_args()
-    if not DATA.is_dir():
-        print(f"{DATA} is not here: nothing to measure on")
-        return
-    if arguments.agreement:
-        asyncio.run(print_agreement(arguments.agreement))
+    if arguments.hacks:
+        # the gates are measured without torch
+        import hacks  # noqa: PLC0415
+
+        asyncio.run(hacks.print_table(arguments.hacks))
     else:
-        asyncio.run(print_rates(arguments.stopped))
+        asyncio.run(_print_all(arguments.stopped))
 
 
 if __name__ == "__main__":

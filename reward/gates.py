@@ -8,49 +8,26 @@ the event loop.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 import unicodedata
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from arbitrage.errors import ConfigError
-from arbitrage.language import UNDETERMINED, parent
 from arbitrage.types import Candidate, Completion, Prompt, Verdict
-from reward.language import languages
+from reward.copies import ConstantText, copied_prompt
+from reward.leaked_template import leaked_template, unbalanced_reasoning
+from reward.letters import letters
+from reward.praise import without_praise
 from reward.refusals import declining
+from reward.repetition import repetition
+from reward.requested_language import requested
+from reward.wrong_language import WrongLanguage
 
 if TYPE_CHECKING:
     from arbitrage.ports import LanguageDetector
 
 Gate = Callable[[Prompt, Completion], str | None]
-
-_MIN_LETTERS = 20
-# a letter of Han, kana or Hangul says as much as two or three of an alphabet
-_MIN_IDEOGRAPHS = 8
-_FIRST_IDEOGRAPH = "\u2e80"
-# one text is often good in each of these: no detector tells them apart reliably
-_CLOSE = (
-    {"bs", "hr", "sr"},
-    {"id", "ms"},
-    {"da", "no"},
-    {"zh", "yue", "wuu"},
-    {"ar", "arz", "ary"},
-    {"ku", "sdh"},
-    {"lv", "ltg"},
-    {"uz", "uzs"},
-    {"st", "nso"},
-)
-_SHINGLE = 8
-_MIN_SHINGLES = 24
-_MIN_DISTINCT_SHARE = 0.6
-# a text too short to count shingles in: three times the same, which is not a number
-_ONE_UNIT = re.compile(r"(?=.*[^\W\d])(.{3,}?)\1{2,}")
-_COPIED_SHARE = 0.8
-_REMEMBERED_ANSWERS = 4096
-_CONSTANT_AFTER_PROMPTS = 3
 
 
 class AnswerGates:
@@ -99,6 +76,8 @@ def open_gates(names: Sequence[str] | None, detector: LanguageDetector) -> Answe
     known: dict[str, Gate] = {
         "empty": empty,
         "truncated": truncated,
+        "leaked_template": leaked_template,
+        "unbalanced_reasoning": unbalanced_reasoning,
         "wrong_language": WrongLanguage(detector),
         "refusal": refusal,
         "repetition": repetition,
@@ -112,11 +91,15 @@ def open_gates(names: Sequence[str] | None, detector: LanguageDetector) -> Answe
     return AnswerGates({name: known[name] for name in chosen})
 
 
-def empty(_prompt: Prompt, completion: Completion) -> str | None:
-    """Nothing but white space and punctuation; an emoji is an answer."""
-    if letters(completion.text) or any(unicodedata.category(c) == "So" for c in completion.text):
+def empty(prompt: Prompt, completion: Completion) -> str | None:
+    """Nothing but white space, punctuation, or praise of the question; an emoji is an answer."""
+    text = completion.text
+    if not letters(text):
+        shown = any(unicodedata.category(character) == "So" for character in text)
+        return None if shown else "holds no letter and no digit"
+    if letters(without_praise(text)) or requested(prompt).translates:
         return None
-    return "holds no letter and no digit"
+    return "only praises the question"
 
 
 def truncated(_prompt: Prompt, completion: Completion) -> str | None:
@@ -128,98 +111,3 @@ def refusal(_prompt: Prompt, completion: Completion) -> str | None:
     """Opens by declining to answer, in any of 14 languages."""
     phrase = declining(completion.text)
     return f"declines: {phrase!r}" if phrase else None
-
-
-def repetition(_prompt: Prompt, completion: Completion) -> str | None:
-    """Says the same again and again: too few of its 8-character shingles are distinct."""
-    text = letters(completion.text)
-    count = len(text) - _SHINGLE + 1
-    if count < _MIN_SHINGLES:
-        unit = _ONE_UNIT.fullmatch(text)
-        return f"is {unit.group(1)!r} again and again" if unit else None
-    distinct = len({text[i : i + _SHINGLE] for i in range(count)}) / count
-    return f"only {distinct:.0%} of it is new" if distinct < _MIN_DISTINCT_SHARE else None
-
-
-def copied_prompt(prompt: Prompt, completion: Completion) -> str | None:
-    """Is little more than the prompt's own words."""
-    asked, answered = letters(prompt.text), letters(completion.text)
-    if answered and answered in asked and len(answered) >= _COPIED_SHARE * len(asked):
-        return "repeats the prompt"
-    if asked in answered and len(asked) >= _COPIED_SHARE * len(answered):
-        return "adds next to nothing to the prompt"
-    return None
-
-
-class WrongLanguage:
-    """Answers in another language than the prompt's.
-
-    Short and unclear texts pass, and so does every answer to a prompt in a language
-    that the detector would take for another one.
-    """
-
-    def __init__(self, detector: LanguageDetector) -> None:
-        self._detector = detector
-        self._known = {_macrolanguage(tag) for tag in languages()}
-
-    def __call__(self, prompt: Prompt, completion: Completion) -> str | None:
-        """Names both languages."""
-        asked = _macrolanguage(prompt.language)
-        if asked == UNDETERMINED or asked not in self._known:
-            return None
-        if not long_enough_to_judge(completion.text):
-            return None
-        found = self._detector.detect(completion.text)
-        answered = _macrolanguage(found)
-        if answered in {UNDETERMINED, asked}:
-            return None
-        if any({asked, answered} <= close for close in _CLOSE):
-            return None
-        return f"is in {found!r}, not in {prompt.language!r}"
-
-
-class ConstantText:
-    """The same text for different prompts: the answer that once topped a public leaderboard."""
-
-    def __init__(self) -> None:
-        self._prompts: OrderedDict[bytes, set[int]] = OrderedDict()
-
-    def __call__(self, prompt: Prompt, completion: Completion) -> str | None:
-        """Remembers the answer, and how many prompts had it."""
-        text = letters(completion.text)
-        if not long_enough_to_judge(text):
-            return None  # "yes" is an answer to many questions
-        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        prompts = self._prompts.setdefault(key, set())
-        self._prompts.move_to_end(key)
-        if len(self._prompts) > _REMEMBERED_ANSWERS:
-            self._prompts.popitem(last=False)
-        if len(prompts) < _CONSTANT_AFTER_PROMPTS:
-            prompts.add(hash(prompt.messages))
-        if len(prompts) < _CONSTANT_AFTER_PROMPTS:
-            return None
-        return f"was the answer to {_CONSTANT_AFTER_PROMPTS} different prompts"
-
-
-def _macrolanguage(tag: str) -> str:
-    return parent(tag) or tag
-
-
-def long_enough_to_judge(text: str) -> bool:
-    """Whether a text is more than a word or a name.
-
-    >>> long_enough_to_judge("Lima"), long_enough_to_judge("ペルーの首都はリマです")
-    (False, True)
-    """
-    found = letters(text)
-    ideographs = sum(c >= _FIRST_IDEOGRAPH for c in found)
-    return len(found) >= _MIN_LETTERS or ideographs >= _MIN_IDEOGRAPHS
-
-
-def letters(text: str) -> str:
-    """The text's letters, marks and digits, case-folded: what is left when style is taken away.
-
-    >>> letters("¿Qué? - Dos!"), letters("  ...  ")
-    ('quédos', '')
-    """
-    return "".join(c for c in text.casefold() if unicodedata.category(c)[0] in "LMN")

@@ -1,0 +1,45 @@
+"""No hack wins against an honest mediocre answer: the real gates, reward and calibration decide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+from bad_answers import HACKS, corpus_languages, questions
+from hacks import open_pipeline, outcome, sampled
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from hacks import Pipeline
+
+QUESTIONS = 6
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pipeline() -> AsyncIterator[Pipeline]:
+    pipeline = await open_pipeline()
+    yield pipeline
+    await pipeline.close()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("language", corpus_languages())
+async def test_no_hack_wins_against_an_honest_mediocre_answer(
+    pipeline: Pipeline, language: str, record_property: Callable[[str, object], None]
+) -> None:
+    result = await outcome(pipeline, sampled(language, QUESTIONS))
+    assert result.asked == QUESTIONS
+    assert result.honest_stopped == []
+    for hack in HACKS:
+        record_property(f"{hack} in {language}, stopped by a gate", result.stopped[hack])
+    assert {hack: count for hack, count in result.won.items() if count} == {}
+
+
+def test_the_hacks_are_those_of_at_least_a_dozen_languages() -> None:
+    assert len(corpus_languages()) >= 12
+    for question in (questions(language)[0] for language in corpus_languages()):
+        made = {name: hack(question) for name, hack in HACKS.items()}
+        assert question.brief not in made.values()
+        assert len(made["looped x10"]) == len(made["filler x10"]) == 10 * len(question.brief)
