@@ -24,7 +24,7 @@ import numpy as np
 from arbitrage import config
 from arbitrage.types import Candidate, Completion, Prompt, Score
 from reward.calibrate import Calibrated
-from reward.drift import DriftAlarm
+from reward.calibrate.drift import DriftAlarm
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 DIFFICULTY, NOISE = 3.0, 2.0

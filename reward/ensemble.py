@@ -1,7 +1,7 @@
 """Several rewards side by side, so that no fooled one decides alone.
 
 Here they only score; what they hold together is made of it by their calibration,
-`reward.consensus`, which sees all candidates of a prompt, those of earlier waves too.
+`reward.calibrate.consensus`, which sees all candidates of a prompt, those of earlier waves too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import reward
 from arbitrage.errors import RewardError
 from arbitrage.types import Score
-from reward.consensus import member_names
-from reward.raw import usable
+from reward.calibrate.consensus import member_names
+from reward.calibrate.raw import usable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,6 +14,7 @@ Of the features, none is a sum over tokens: a longer answer does not win by its 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
 
 HEAD = "head.safetensors"
 # a head of another number was trained on other features
-_VERSION = "1"
+_VERSION = 1
 _QUANTILES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
 # nats a token: as good as certain, and as good as out of the question
 _CERTAIN, _ABSURD = -0.1, -8.0
+_SURPRISING, _TELLING = -4.0, (1.0, 2.0)
 _EDGE = 8
 _ALIKE = (0.8, 0.9, 0.95)
 # an answer that is unlike any that a head has learned from must not win by that
@@ -59,20 +61,20 @@ class Reading:
 
 
 def features(reading: Reading) -> torch.Tensor:
-    """The features of an answer, `(4 * width + statistics,)`, in float32.
+    """The features of an answer, `(3 * width + statistics,)`, in float32.
 
-    The mean of the states after its tokens and the last of them, of both passes; then
-    statistics of the tokens' probabilities, of how much the question changes them and the
-    states, and of how much the states repeat.
+    The mean of the states after its tokens; the last of them; the product, place by place, of the
+    state before the answer with that mean, both of length 1; then statistics of the tokens'
+    probabilities, of what the question changes, and of how much the states repeat.
     """
-    given, alone = reading.states_given[1:].float(), reading.states_alone[1:].float()
-    return torch.cat([given.mean(0), given[-1], alone.mean(0), alone[-1], statistics(reading)])
+    states = reading.states_given.float()
+    asked, answered = normalize(states[0], dim=0), normalize(states[1:].mean(0), dim=0)
+    return torch.cat([states[1:].mean(0), states[-1], asked * answered, _statistics(reading)])
 
 
-def statistics(reading: Reading) -> torch.Tensor:
-    """The features that are no states."""
+def _statistics(reading: Reading) -> torch.Tensor:
     given, alone = reading.log_p_given.float(), reading.log_p_alone.float()
-    states = reading.states_given[1:].float()
+    states = reading.states_given.float()
     return torch.cat(
         [
             _spread(given),
@@ -80,8 +82,10 @@ def statistics(reading: Reading) -> torch.Tensor:
             _spread(given - alone),
             _extremes(given),
             _extremes(alone),
-            _change(states, reading.states_alone[1:].float()),
-            _repetition(states),
+            _gain(given, alone),
+            _change(states[1:], reading.states_alone[1:].float()),
+            _kinship(states),
+            _repetition(states[1:]),
         ]
     )
 
@@ -110,12 +114,36 @@ def _extremes(log_p: torch.Tensor) -> torch.Tensor:
     return torch.stack(shares).mean(dim=1)
 
 
+def _gain(given: torch.Tensor, alone: torch.Tensor) -> torch.Tensor:
+    """What the question tells of the answer's tokens, of the surprising ones above all, `(6,)`.
+
+    The first is the pointwise mutual information over the answer's own information.
+    """
+    gain = given - alone
+    surprising = (alone < _SURPRISING).float()
+    figures = [
+        gain.mean() / (-alone.mean()).clamp(min=0.1),
+        (gain * surprising).sum() / surprising.sum().clamp(min=1.0),
+        gain.clamp(min=0.0).mean(),
+        *((gain > limit).float().mean() for limit in _TELLING),
+        torch.quantile(gain, 0.95),
+    ]
+    return torch.stack(figures)
+
+
 def _change(given: torch.Tensor, alone: torch.Tensor) -> torch.Tensor:
     """How much the question turns the states: cosines of both passes, `(4,)`."""
     cosines = (normalize(given, dim=1) * normalize(alone, dim=1)).sum(dim=1)
     return torch.stack(
         [cosines.mean(), cosines.min(), cosines[:_EDGE].mean(), cosines[-_EDGE:].mean()]
     )
+
+
+def _kinship(states: torch.Tensor) -> torch.Tensor:
+    """Cosines of the state before the answer with those after its tokens, `(3,)`."""
+    asked, answered = normalize(states[0], dim=0), states[1:]
+    each = normalize(answered, dim=1) @ asked
+    return torch.stack([normalize(answered.mean(0), dim=0) @ asked, each.max(), each[-1]])
 
 
 def _repetition(states: torch.Tensor) -> torch.Tensor:
@@ -159,9 +187,9 @@ class Head:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                told = file.metadata() or {}
+                told = json.loads((file.metadata() or {}).get("head", "{}"))
                 vectors = [file.get_tensor(name) for name in ("mean", "scale", "weight")]
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ConfigError(f"{path}: cannot be read: {reason}") from error
         if told.get("features") != _VERSION or "backbone" not in told:
@@ -171,7 +199,9 @@ class Head:
     def save(self, path: Path) -> None:
         """Writes the head's file: a few kilobytes."""
         vectors = {"mean": self._mean, "scale": self._scale, "weight": self._weight}
-        save_file(vectors, path, {"features": _VERSION, "backbone": self.backbone})
+        # one entry, since those of a file have no order and the same head is to be the same file
+        told = json.dumps({"features": _VERSION, "backbone": self.backbone})
+        save_file(vectors, path, {"head": told})
 
     def score(self, reading: Reading) -> float:
         """The reward of an answer."""

@@ -193,7 +193,7 @@ def _alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     return bool((a - b).float().abs().max() < _TOLERANCE[a.dtype] * largest)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -227,7 +227,7 @@ def _attend(
     return torch.cat(seen, dim=2).transpose(1, 2), None
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attend_at_once(
     module: torch.nn.Module,
     query: torch.Tensor,

@@ -191,7 +191,6 @@ def _refuse(items: Sequence[Item[W, R]], message: str, cause: BaseException | No
             error = RewardError(message)
             error.__cause__ = cause
             item.future.set_exception(error)
-            item.future.exception()  # a caller who is cancelled just now will not look at it
 
 
 def _told(error: BaseException) -> str:

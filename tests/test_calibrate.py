@@ -17,10 +17,10 @@ from arbitrage.events import Event, Shifted
 from arbitrage.types import Candidate, Completion, Failure, Prompt, Score
 from reward import open_calibration
 from reward.calibrate import Calibrated, Uncalibrated
-from reward.consensus import Consensus
-from reward.drift import DriftAlarm
-from reward.length import LengthCurves
-from reward.scale import Scales, Spread
+from reward.calibrate.consensus import Consensus
+from reward.calibrate.drift import DriftAlarm
+from reward.calibrate.length import LengthCurves
+from reward.calibrate.scale import Scales, Spread
 
 GERMAN, ENGLISH = Prompt.of("Wo?", language="de"), Prompt.of("Where?", language="en")
 BOTH = config.Calibration()

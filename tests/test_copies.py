@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from arbitrage.types import Prompt
-from reward.copies import ConstantText, copied_prompt
+from reward.gates.copies import ConstantText, copied_prompt
 from tests.gated import ICE, answer
 
 

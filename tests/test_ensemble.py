@@ -18,7 +18,7 @@ import reward
 from arbitrage import config
 from arbitrage.errors import ConfigError, RewardError
 from arbitrage.types import Candidate, Completion, Prompt, Score
-from reward.consensus import lower_bound, mean_rank, member_names
+from reward.calibrate.consensus import lower_bound, mean_rank, member_names
 from reward.ensemble import EnsembleReward, open_reward
 from tests.test_engine import Script
 from tests.virtual_time import in_virtual_time

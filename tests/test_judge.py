@@ -17,7 +17,7 @@ from arbitrage.errors import ConfigError, RewardError
 from arbitrage.metrics import Metrics
 from arbitrage.types import Prompt, TeacherInfo
 from reward.judge import judge_teacher, judge_teachers
-from reward.rubrics import WORDINGS
+from reward.judge.rubrics import WORDINGS
 from teachers import Budget
 from tests.chat_server import Reply, hangs, in_turn, sends, serve
 from tests.judge_server import (

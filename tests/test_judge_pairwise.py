@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward.tournament import Game, pairings, standings
+from reward.judge.tournament import Game, pairings, standings
 from tests.chat_server import hangs, serve
 from tests.judge_server import (
     PROMPT,

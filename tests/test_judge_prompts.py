@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from arbitrage.types import Prompt
-from reward.rubrics import WORDINGS
+from reward.judge.rubrics import WORDINGS
 from tests.chat_server import serve
 from tests.judge_server import (
     PROMPT,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arbitrage.types import Completion
-from reward.judge_replies import grade_in, preference_in
+from reward.judge.replies import grade_in, preference_in
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from arbitrage.types import Prompt
-from reward.leaked_template import leaked_template, unbalanced_reasoning
+from reward.gates.leaked_template import leaked_template, unbalanced_reasoning
 from tests.gated import ICE, PROMPT, answer
 
 TOKENS = (

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reward import numbers
-from reward.final_answer import final_number
-from reward.number_words import han_number
-from reward.plain_text import plain
+from reward.rules import numbers
+from reward.rules.final_answer import final_number
+from reward.rules.number_words import han_number
+from reward.rules.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ from bad_answers import changed, corpus_languages, questions
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from reward.letters import letters
-from reward.repetition import novelty, repetition
+from reward.gates.letters import letters
+from reward.gates.repetition import novelty, repetition
 from tests.gated import ICE, PROMPT, answer
 
 

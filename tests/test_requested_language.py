@@ -6,9 +6,9 @@ import pytest
 from bad_answers import corpus_languages, questions
 
 from arbitrage.types import Prompt
+from reward.gates.requested_language import requested
+from reward.gates.wrong_language import WrongLanguage
 from reward.language import Detector
-from reward.requested_language import requested
-from reward.wrong_language import WrongLanguage
 from tests.gated import answer
 
 # of each language: the language asked for, and the prompt

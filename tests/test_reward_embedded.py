@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from arbitrage.types import Candidate, Completion, Prompt
 from reward import open_reward
 from reward import packaged as packaged_weights
 from reward.devices import devices_named
-from reward.gates import repetition
+from reward.gates.repetition import repetition
 from tests.reward_models import answers, make_classifier, packaged, packaged_reward
 
 if TYPE_CHECKING:
@@ -128,14 +129,19 @@ def babble(word: str, times: int = 30) -> str:
 @pytest.fixture(scope="module")
 def trials() -> list[list[float]]:
     """The rewards of each trial's answers: good, off-topic, constant, babble."""
-    reward = packaged_reward()
-    rewards = []
-    with torch.inference_mode():
-        for _, question, good, off_topic, word, constant in TRIALS:
-            rivals = [off_topic, constant, babble(word)]
-            scores = reward._score(Prompt.of(question), [good, *rivals])
-            rewards.append([score.reward for score in scores])
-    return rewards
+
+    async def rewards() -> list[list[float]]:
+        reward = packaged_reward()
+        scored = [
+            await reward.score(
+                Prompt.of(question), answers(good, off_topic, constant, babble(word))
+            )
+            for _, question, good, off_topic, word, constant in TRIALS
+        ]
+        await reward.close()
+        return [[score.reward for score in scores] for scores in scored]
+
+    return asyncio.run(rewards())
 
 
 def wins(trials: list[list[float]], rival: int) -> list[str]:

@@ -13,9 +13,9 @@ from arbitrage import config
 from arbitrage.errors import RewardError
 from arbitrage.types import Candidate, Completion, Prompt, Score
 from reward import open_reward
-from reward.checking import CheckingProcess
-from reward.checks import compiles, fits_schema, matches
 from reward.rules import RulesReward, is_answer
+from reward.rules.checking import CheckingProcess
+from reward.rules.checks import compiles, fits_schema, matches
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -6,8 +6,8 @@ import pytest
 from bad_answers import corpus_languages, questions
 
 from arbitrage.types import Prompt
+from reward.gates.wrong_language import WrongLanguage
 from reward.language import Detector
-from reward.wrong_language import WrongLanguage
 from tests.gated import ICE, answer
 
 

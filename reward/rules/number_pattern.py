@@ -6,9 +6,9 @@ import re
 from functools import cache
 
 from arbitrage.language import UNDETERMINED
-from reward.number_words import HAN_NUMERALS, HAN_UNITS, MULTIPLIER
-from reward.plain_text import CURRENCY, NBSP
-from reward.separators import DECIMAL_COMMA
+from reward.rules.number_words import HAN_NUMERALS, HAN_UNITS, MULTIPLIER
+from reward.rules.plain_text import CURRENCY, NBSP
+from reward.rules.separators import DECIMAL_COMMA
 
 _VULGAR = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⅐⅑⅒"
 _SIMPLE = r"\d+(?:[.,]\d+)*+"

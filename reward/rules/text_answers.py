@@ -6,8 +6,8 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from reward.answer_marks import marked
-from reward.plain_text import plain
+from reward.rules.answer_marks import marked
+from reward.rules.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from reward.letters import outside_code
+from reward.gates.letters import outside_code
 
 if TYPE_CHECKING:
     from arbitrage.types import Completion, Prompt

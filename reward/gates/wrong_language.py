@@ -6,10 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from arbitrage.language import UNDETERMINED, parent
-from reward.language import languages
-from reward.letters import letters, long_enough_to_judge
-from reward.requested_language import passages, requested
-from reward.scripts import (
+from reward.gates.letters import letters, long_enough_to_judge
+from reward.gates.requested_language import passages, requested
+from reward.gates.scripts import (
     LATIN,
     is_prose_in_latin,
     scripts_of,
@@ -17,6 +16,7 @@ from reward.scripts import (
     weights,
     without_latin,
 )
+from reward.language import languages
 
 if TYPE_CHECKING:
     from arbitrage.ports import LanguageDetector

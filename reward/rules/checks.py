@@ -2,8 +2,8 @@
 
 Says `{}` when it is ready. Then it reads one request a line, `{"check": ..., "rule": ...,
 "text": ...}` as JSON, and answers with a line: `{"passed": true}`, or `{"error": "..."}` where the
-rule itself is wrong. Code is compiled and never run. `reward.checking` starts this file and ends
-it when it takes too long.
+rule itself is wrong. Code is compiled and never run. `checking.py` starts this file and ends it
+when it takes too long.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from arbitrage.types import Score
-from reward import numbers
-from reward.checking import CheckingProcess, Crashed, RuleWrong, TookTooLong
-from reward.final_answer import final_number
-from reward.text_answers import choice, chosen, same_text
+from reward.rules import numbers
+from reward.rules.checking import CheckingProcess, Crashed, RuleWrong, TookTooLong
+from reward.rules.final_answer import final_number
+from reward.rules.text_answers import choice, chosen, same_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """A generative judge: any teacher, asked for grades or for preferences (arXiv 2306.05685).
 
-`judge_prompts.py` writes what is asked, `judge_replies.py` reads what comes back, and the
+`prompts.py` writes what is asked, `replies.py` reads what comes back, and the
 pool of judges makes the calls, within its limits and its budget.
 """
 
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from arbitrage import config
 from arbitrage.errors import ConfigError, RewardError
 from arbitrage.types import Prompt, Score
-from reward.judge_prompts import JudgePrompts, schema
-from reward.judge_replies import grade_in, preference_in
-from reward.tournament import Game, Standing, pairings, standings
-from reward.votes import Voter
+from reward.judge.prompts import JudgePrompts, schema
+from reward.judge.replies import grade_in, preference_in
+from reward.judge.tournament import Game, Standing, pairings, standings
+from reward.judge.votes import Voter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from arbitrage.ports import Pool
     from arbitrage.types import Candidate, TeacherInfo
     from reward import Run
-    from reward.votes import Votes
+    from reward.judge.votes import Votes
 
 _LOG = logging.getLogger(__name__)
 _VARIED_TEMPERATURE = 0.7

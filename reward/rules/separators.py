@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from arbitrage.language import UNDETERMINED
-from reward.plain_text import NBSP
+from reward.rules.plain_text import NBSP
 
 _MAX_DIGITS = 400  # more than a float has; arithmetic on hostile input stays cheap
 _DECIMAL_COMMA = (

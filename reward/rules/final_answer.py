@@ -6,17 +6,17 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from reward import numbers
-from reward.answer_marks import marked
-from reward.number_pattern import pattern
-from reward.number_words import small_number
-from reward.numbers import Number
-from reward.plain_text import plain
+from reward.rules import numbers
+from reward.rules.answer_marks import marked
+from reward.rules.number_pattern import pattern
+from reward.rules.number_words import small_number
+from reward.rules.numbers import Number
+from reward.rules.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reward.answer_marks import Marked
+    from reward.rules.answer_marks import Marked
 
 _TAIL = 4000
 _MAX_LEAD = 25

@@ -8,8 +8,8 @@ from collections import OrderedDict
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from reward.letters import letters, long_enough_to_judge, outside_code
-from reward.praise import without_praise
+from reward.gates.letters import letters, long_enough_to_judge, outside_code
+from reward.gates.praise import without_praise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,9 +4,9 @@ In its language, the score s of an answer of n characters becomes
 
     reward = (s - location) / scale - gain(n)
 
-with location and scale of `reward.scale` and the gain of `reward.length`: what a
-score says beyond its language and its length. Location and scale change no ranking
-within a prompt; the gain by length may, and is meant to.
+with location and scale of `scale.py` and the gain of `length.py`: what a score says
+beyond its language and its length. Location and scale change no ranking within a prompt;
+the gain by length may, and is meant to.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from arbitrage import config
 from arbitrage.events import Shifted
-from reward.consensus import Consensus, combination, member_names
-from reward.drift import DriftAlarm
-from reward.length import LengthCurves
-from reward.raw import rewarded, uncalibrated, unscored
-from reward.scale import Scales
+from reward.calibrate.consensus import Consensus, combination, member_names
+from reward.calibrate.drift import DriftAlarm
+from reward.calibrate.length import LengthCurves
+from reward.calibrate.raw import rewarded, uncalibrated, unscored
+from reward.calibrate.scale import Scales
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,7 +12,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING
 
-from reward.letters import ideographs, letters, outside_code
+from reward.gates.letters import ideographs, letters, outside_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import langcodes
 
-from reward.letters import FIRST_IDEOGRAPH
+from reward.gates.letters import FIRST_IDEOGRAPH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

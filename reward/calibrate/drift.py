@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from reward.scale import Spread
+from reward.calibrate.scale import Spread
 
 _RECENT_PROMPTS = 200
 _WEIGHT = 2.0 / (_RECENT_PROMPTS + 1)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arbitrage.types import Score
-from reward.raw import rewarded, unscored
+from reward.calibrate.raw import rewarded, unscored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from reward.number_pattern import pattern
-from reward.number_words import HAN_UNITS, han_number, multiplier
-from reward.plain_text import CURRENCY, NBSP, plain
-from reward.separators import readings
+from reward.rules.number_pattern import pattern
+from reward.rules.number_words import HAN_UNITS, han_number, multiplier
+from reward.rules.plain_text import CURRENCY, NBSP, plain
+from reward.rules.separators import readings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from arbitrage.errors import ConfigError
 from arbitrage.types import Candidate, Completion, Prompt, Verdict
-from reward.copies import ConstantText, copied_prompt
-from reward.leaked_template import leaked_template, unbalanced_reasoning
-from reward.letters import letters
-from reward.praise import without_praise
-from reward.refusals import declining
-from reward.repetition import repetition
-from reward.requested_language import requested
-from reward.wrong_language import WrongLanguage
+from reward.gates.copies import ConstantText, copied_prompt
+from reward.gates.leaked_template import leaked_template, unbalanced_reasoning
+from reward.gates.letters import letters
+from reward.gates.praise import without_praise
+from reward.gates.refusals import declining
+from reward.gates.repetition import repetition
+from reward.gates.requested_language import requested
+from reward.gates.wrong_language import WrongLanguage
 
 if TYPE_CHECKING:
     from arbitrage.ports import LanguageDetector

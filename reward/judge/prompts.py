@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from reward.rubrics import Wording, wording
+from reward.judge.rubrics import Wording, wording
 
 if TYPE_CHECKING:
     from arbitrage import config

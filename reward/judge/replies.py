@@ -10,7 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from reward.judge_prompts import BETTER, SCORE
+from reward.judge.prompts import BETTER, SCORE
 
 if TYPE_CHECKING:
     from arbitrage.types import Completion
