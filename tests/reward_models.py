@@ -98,7 +98,7 @@ def make_classifier(
         **more,
         initializer_range=0.3,  # far from zero, so that a wrong token shows in the reward
     )
-    untyped = AutoModelForSequenceClassification
+    untyped: Any = AutoModelForSequenceClassification
     untyped.from_config(config).save_pretrained(folder)
     return str(folder)
 
