@@ -19,10 +19,10 @@ demo: install
 test: install
 	@$(BIN)/python -m pytest
 	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(MAKE) --no-print-directory test-vllm; \
-	  else echo "the tests of the vllm teacher are skipped: vLLM has no CPU build for this machine"; fi
+	  else echo "the tests of vLLM are skipped: vLLM has no CPU build for this machine"; fi
 
 test-vllm: install-vllm
-	@$(VLLM)/bin/python -m pytest tests/test_vllm.py
+	@$(VLLM)/bin/python -m pytest tests/test_vllm.py tests/test_vllm_reward.py
 
 install: $(VENV)/.installed
 

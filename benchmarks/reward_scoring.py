@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import subprocess
 from dataclasses import dataclass
@@ -225,7 +226,8 @@ def _print_vllm(arguments: argparse.Namespace, folder: Path, rate: float) -> Non
     """The pooling runner lives in another environment, so it is another process."""
     script = _ROOT / "benchmarks" / "reward_vllm.py"
     command = [str(_VLLM), str(script), str(folder), str(arguments.prompts)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    paths = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=paths)
     print(done.stdout.strip() or done.stderr.strip().splitlines()[-1], f"| engine {rate:.2f}")
 
 

@@ -50,6 +50,14 @@ class Classifier:
             reason = first_line(error)
             raise ConfigError(f"reward.compile: torch cannot compile here: {reason}") from error
 
+    def tree(self, rows: Sequence[Sequence[int]]) -> Tree:
+        """The tree of one prompt's rows.
+
+        A classifier reads the last token that is not padding; where none follows it that
+        could be read before, padding that a chat template ends with is as if it were not there.
+        """
+        return Tree.of([self._without_padding(row) for row in rows] if self.packs else rows)
+
     def cost(self, tree: Tree) -> int:
         """How many tokens of a batch a tree takes up."""
         return tree.tokens if self.packs else sum(map(len, tree.rows))
@@ -58,6 +66,12 @@ class Classifier:
     def compute(self, batch: Sequence[Tree]) -> list[list[float]]:
         """The rewards of each tree's rows, in order."""
         return self._packed(batch) if self.packs else self._padded(batch)
+
+    def _without_padding(self, row: Sequence[int]) -> Sequence[int]:
+        end = len(row)
+        while end > 1 and row[end - 1] == self._pad:
+            end -= 1
+        return row[:end]
 
     def _packed(self, batch: Sequence[Tree]) -> list[list[float]]:
         states, packing = packed.states(self._decoder, batch, self._device)

@@ -21,15 +21,15 @@ from reward.classifier import Classifier
 from reward.devices import devices_named, dtype_named, first_line, replicas, use_all_cores
 from reward.rendering import MAX_TOKENS, Rendered, Rendering
 from reward.scoring import ScoringEngine
-from reward.trees import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
 
     from arbitrage import config
     from reward import Run
+    from reward.trees import Tree
 
 
 async def open_reward(settings: config.TransformersReward, run: Run) -> TransformersReward:
@@ -41,14 +41,15 @@ async def open_reward(settings: config.TransformersReward, run: Run) -> Transfor
     devices = devices_named(settings.device)
     dtype = dtype_named(settings.dtype, devices[0])
     rendering, classifiers = await asyncio.to_thread(_load, settings, devices, dtype)
+    first = next(iter(classifiers.values()))
     engine = ScoringEngine(
         classifiers,
-        tokens=next(iter(classifiers.values())).cost,
+        tokens=first.cost,
         max_tokens_per_batch=settings.max_tokens_per_batch,
         max_waiting=settings.max_waiting,
         hear=run.hear,
     )
-    return TransformersReward(rendering, engine, settings.max_tokens_per_batch)
+    return TransformersReward(rendering, first.tree, engine, settings.max_tokens_per_batch)
 
 
 class TransformersReward:
@@ -57,10 +58,12 @@ class TransformersReward:
     def __init__(
         self,
         rendering: Rendering,
+        tree: Callable[[Sequence[Sequence[int]]], Tree],
         engine: ScoringEngine[Tree, list[float]],
         max_tokens_per_batch: int,
     ) -> None:
         self._rendering = rendering
+        self._tree = tree
         self._engine = engine
         self._max_tokens = max_tokens_per_batch
         # a tokenizer is not made for several threads
@@ -104,7 +107,7 @@ class TransformersReward:
     async def _rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
         if not rows:
             return []
-        parts = Tree.of(rows).split(self._max_tokens)
+        parts = self._tree(rows).split(self._max_tokens)
         scored = await asyncio.gather(*map(self._engine.score, parts))
         return [reward for part in scored for reward in part]
 

@@ -75,6 +75,18 @@ async def test_the_raw_output_is_the_reward(tmp_path: Path) -> None:
     assert dict(score.raw) == {"transformers": score.reward}
 
 
+@pytest.mark.parametrize("architecture", CONFIGS)
+async def test_padding_that_the_template_ends_with_is_not_read(
+    tmp_path: Path, architecture: str
+) -> None:
+    model = make_classifier(tmp_path, architecture, template=TEMPLATE + "<pad><pad>")
+    reward = await opened(model)
+    assert await rewards(reward, PROMPT, TEXTS) == pytest.approx(
+        naive(model, PROMPT, TEXTS), abs=1e-3
+    )
+    await reward.close()
+
+
 async def test_system_prompts_are_left_out(tmp_path: Path) -> None:
     reward = await opened(make_classifier(tmp_path))
     prompt = Prompt.of(

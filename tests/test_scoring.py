@@ -19,9 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arbitrage.errors import RewardError
-from reward.backlog import _LOOK_AHEAD, Backlog, Item, next_batch
 from reward.scoring import ScoringEngine
-from reward.worker import _MOST_PATIENCE_BATCHES, _PATIENCE_BATCHES, Budget, runs_out_of_memory
+from reward.scoring.backlog import _LOOK_AHEAD, Backlog, Item, next_batch
+from reward.scoring.worker import (
+    _MOST_PATIENCE_BATCHES,
+    _PATIENCE_BATCHES,
+    Budget,
+    runs_out_of_memory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from arbitrage.errors import RewardError
 from arbitrage.events import Batched
-from reward.backlog import next_batch
+from reward.scoring.backlog import next_batch
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Sequence
 
-    from reward.backlog import Backlog, Item
+    from reward.scoring.backlog import Backlog, Item
 
 __all__ = ["Budget", "Device", "Worker", "fail", "runs_out_of_memory"]
 

@@ -13,8 +13,8 @@ import weakref
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from arbitrage.errors import RewardError
-from reward.backlog import CLOSED, Backlog, Item
-from reward.worker import Budget, Device, Worker, fail, runs_out_of_memory
+from reward.scoring.backlog import CLOSED, Backlog, Item
+from reward.scoring.worker import Budget, Device, Worker, fail, runs_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
