@@ -1,4 +1,4 @@
-"""The command line: `arbitrage demo | serve | complete | teachers | policy`."""
+"""The command line: `arbitrage demo | serve | complete | teachers | policy | reward`."""
 
 from __future__ import annotations
 
@@ -112,6 +112,31 @@ async def _policy_show(options: argparse.Namespace) -> int:
     async with _client(options.address) as stub:
         policy = await stub.GetPolicy(pb.GetPolicyRequest(language=options.language or ""))
     _out.print(learned(policy))
+    return DONE
+
+
+async def _reward_train(options: argparse.Namespace) -> int:
+    # torch and Transformers, which training alone needs
+    from reward.train import TrainSettings, train  # noqa: PLC0415
+
+    settings = TrainSettings(
+        pairs=tuple(options.pairs),
+        output=options.output,
+        model=options.model,
+        whole=options.whole,
+        epochs=options.epochs,
+        learning_rate=options.lr,
+        max_tokens=options.max_tokens,
+        max_tokens_per_batch=options.max_tokens_per_batch,
+        weigh_by_margin=options.weigh_by_margin,
+        holdout=options.holdout,
+        device=options.device,
+        seed=options.seed,
+    )
+    report = train(settings, lambda line: print(line, flush=True))
+    print("\n".join(report.lines()))
+    kind = "transformers" if settings.whole else "embedded"
+    print(f'[reward]\nkind = "{kind}"\nmodel = "{settings.output}"')
     return DONE
 
 
@@ -313,11 +338,32 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("-l", "--language", type=_utf8, help="this language alone")
     show.set_defaults(run=_policy_show)
 
+    _add_reward(commands)
     for command in (complete, show):
         command.add_argument(
             "-a", "--address", type=_address, default=_ADDRESS, help="host:port of the service"
         )
     return parser
+
+
+def _add_reward(commands: Any) -> None:
+    reward = commands.add_parser("reward", help="reward models of your own")
+    actions = reward.add_subparsers(dest="action", required=True, metavar="ACTION")
+    train = actions.add_parser("train", help="train one on pairs of a better and a worse answer")
+    train.add_argument("pairs", type=Path, nargs="+", help="JSONL, also gzip: language, prompt, "
+                       "chosen, rejected, and margin or not")  # fmt: skip
+    train.add_argument("-o", "--output", type=Path, required=True, help="a folder for the model")
+    train.add_argument("--model", default="gemma-3-270m", help="the model to start from")
+    train.add_argument("--whole", action="store_true", help="train every weight, not only a head")
+    train.add_argument("--epochs", type=int, help="passes over the pairs")
+    train.add_argument("--lr", type=float, default=1e-5, help="peak learning rate, for --whole")
+    train.add_argument("--max-tokens", type=int, default=1024, help="of a prompt and its answer")
+    train.add_argument("--max-tokens-per-batch", type=int, default=4096)
+    train.add_argument("--weigh-by-margin", action="store_true", help="clear pairs count for more")
+    train.add_argument("--holdout", type=float, default=0.2, help="share of the prompts to test on")
+    train.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
+    train.add_argument("--seed", type=int, default=0)
+    train.set_defaults(run=_reward_train)
 
 
 if __name__ == "__main__":

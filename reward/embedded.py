@@ -1,81 +1,71 @@
-"""The reward that needs nothing but the packaged weights: a likelihood ratio under Gemma 3 270M.
+"""The reward that needs nothing but the packaged weights: a small head on a frozen Gemma 3 270M.
 
-For an answer a of n tokens to a prompt x it takes two figures, both in nats a token:
-
-    relevance = (log p(a | x) - log p(a)) / n     how much the prompt explains the answer
-    fluency   = log p(a) / n                      how probable a text the answer is by itself
-
-and ranks by `relevance + fluency / 2`. Relevance alone (pointwise mutual
-information) favours rare words; likelihood alone favours platitudes. It tells
-an on-topic answer from an off-topic one in many languages; it does not judge
-truth or style, for which `docs/reward.md` has figures and the `transformers`
-kind the means. A text that repeats itself is highly probable, so it counts on
-the `repetition` gate before it.
+The model reads each answer twice, after the question and alone (`reader.py`); a linear head
+weighs what that leaves (`head.py`). It was trained on good answers against wrong-language,
+off-topic, repeated, truncated, garbled and otherwise bad ones (`examples/reward/README.md`), by
+`arbitrage reward train`, whose heads it opens too. What it can tell and what it cannot,
+`docs/reward.md` has figures for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from arbitrage.errors import ConfigError, RewardError
 from arbitrage.types import Candidate, Prompt, Score
 from reward import packaged, packed
 from reward.devices import devices_named, dtype_named, replicas
+from reward.head import HEAD, Head, features
 from reward.reader import Answers, Reader
-from reward.rendering import well_formed
 from reward.scoring import ScoringEngine
-from reward.trees import Tree
+from reward.wording import Wording
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import torch
 
     from arbitrage import config
     from reward import Run
     from reward.head import Reading
 
-_log = logging.getLogger(__name__)
-_QUESTION, _ANSWER = "Question: {prompt}\nAnswer:", "Answer:"
-_FLUENCY_WEIGHT = 0.5
-_MAX_PROMPT_TOKENS, _MAX_ANSWER_TOKENS = 1024, 1024
+SHIPPED = Path(__file__).with_name("embedded_head.safetensors")
 
 
 async def open_reward(settings: config.EmbeddedReward, run: Run) -> EmbeddedReward:
-    """Loads the model; the first time ever, converts it, which takes most of a minute.
+    """Loads head and model; the first time ever, converts it, which takes most of a minute.
 
     Raises:
-        ConfigError: the weights are missing or damaged, or cannot be converted.
+        ConfigError: a file is missing or damaged, or the weights cannot be converted.
     """
     devices = devices_named(settings.device)
+    head = Head.open(_head(settings.model))
     dtype = dtype_named(settings.dtype, devices[0])
-    folder = await asyncio.to_thread(packaged.folder_of, settings.model or packaged.GEMMA)
-    tokenizer, model = await asyncio.to_thread(packaged.load, folder, dtype)
-    readers = await asyncio.to_thread(replicas, model, devices, _reader)
+    tokenizer, model = await asyncio.to_thread(packaged.load, head.backbone, dtype)
+    graders = await asyncio.to_thread(
+        replicas, model, devices, lambda model, device: Grader(_reader(model, device), head, device)
+    )
     engine = ScoringEngine(
-        readers,
+        graders,
         tokens=lambda answers: answers.tokens,
         max_tokens_per_batch=settings.max_tokens_per_batch,
         max_waiting=settings.max_waiting,
         hear=run.hear,
     )
-    return EmbeddedReward(tokenizer, engine, settings.max_tokens_per_batch)
+    return EmbeddedReward(Wording(tokenizer, settings.max_tokens_per_batch), engine)
 
 
 class EmbeddedReward:
-    """Scores by the likelihood ratio of the module's docstring."""
+    """Scores with a head on a frozen model; of an answer, it reads the first 1,024 tokens."""
 
-    def __init__(
-        self, tokenizer: Any, engine: ScoringEngine[Answers, list[Reading]], max_tokens: int
-    ) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, wording: Wording, engine: ScoringEngine[Answers, list[Score]]) -> None:
+        self._wording = wording
         self._engine = engine
-        self._max_tokens = max_tokens
         # a tokenizer is not made for several threads
-        self._tokenizes = ThreadPoolExecutor(1, thread_name_prefix="reward-tokens")
+        self._words = ThreadPoolExecutor(1, thread_name_prefix="reward-wording")
         self._closed = False
 
     @property
@@ -93,48 +83,59 @@ class EmbeddedReward:
             raise RewardError("the reward model is closed; open it again to score")
         if not candidates:
             return []
+        question = "\n\n".join(m.content for m in prompt.messages)
         answers = [c.completion.text if c.completion else "" for c in candidates]
         loop = asyncio.get_running_loop()
-        parts = await loop.run_in_executor(self._tokenizes, self._parts, prompt, answers)
-        read = await asyncio.gather(*map(self._engine.score, parts))
-        return [_score(reading) for readings in read for reading in readings]
+        parts = await loop.run_in_executor(self._words, self._wording.parts, question, answers)
+        graded = await asyncio.gather(*map(self._engine.score, parts))
+        return [score for scores in graded for score in scores]
 
     async def close(self) -> None:
         """Frees the model; a call that comes later fails."""
         self._closed = True
         await self._engine.close()
-        await asyncio.to_thread(self._tokenizes.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._words.shutdown, cancel_futures=True)
 
-    def _parts(self, prompt: Prompt, answers: Sequence[str]) -> list[Answers]:
-        question = "\n\n".join(m.content for m in prompt.messages)
-        given = self._tokens(_QUESTION.format(prompt=question))
-        # the question's two ends stay, and the words around it
-        over = max(0, len(given) - _MAX_PROMPT_TOKENS)
-        half = _MAX_PROMPT_TOKENS // 2
-        given = given[:half] + given[half + over :]
-        alone = self._tokens(_ANSWER)
-        branches = tuple(
-            tuple(self._tokens(f" {answer.strip()}", start=False)[:_MAX_ANSWER_TOKENS])
-            for answer in answers
+
+class Grader:
+    """Reads answers, and weighs what that leaves, on one device."""
+
+    def __init__(self, reader: Reader, head: Head, device: torch.device) -> None:
+        self._reader = reader
+        self._head = head.to(device)
+
+    @torch.inference_mode()
+    def compute(self, batch: Sequence[Answers]) -> list[list[Score]]:
+        """The scores of each prompt's answers, in order."""
+        return [self._scores(readings) for readings in self._reader.compute(batch)]
+
+    def _scores(self, readings: Sequence[Reading]) -> list[Score]:
+        rewards = self._head.scores(torch.stack([features(reading) for reading in readings]))
+        pairs = zip(rewards.tolist(), readings, strict=True)
+        return [_score(reward, reading) for reward, reading in pairs]
+
+
+def _score(reward: float, reading: Reading) -> Score:
+    """Beside the reward two figures, in nats a token, that say where it comes from.
+
+    `fluency` is the answer's mean log probability by itself; `relevance` is by how much the
+    question raises it.
+    """
+    fluency = float(reading.log_p_alone.mean())
+    relevance = float(reading.log_p_given.mean()) - fluency
+    return Score(reward, {"embedded": reward, "relevance": relevance, "fluency": fluency})
+
+
+def _head(folder: str | None) -> Path:
+    if folder is None:
+        return SHIPPED
+    path = Path(folder).expanduser() / HEAD
+    if not path.is_file():
+        raise ConfigError(
+            f"reward.model: {folder!r} has no {HEAD}; name a folder that `arbitrage reward train` "
+            "has written, or leave it out for the shipped head"
         )
-        room = (self._max_tokens + len(given) - len(alone)) // 2
-        return [
-            Answers(part, Tree(tuple(alone), part.branches))
-            for part in Tree(tuple(given), branches).split(room)
-        ]
-
-    def _tokens(self, text: str, *, start: bool = True) -> list[int]:
-        tokens: list[int] = self._tokenizer(well_formed(text), add_special_tokens=start).input_ids
-        return tokens
-
-
-def _score(reading: Reading) -> Score:
-    marginal = float(reading.log_p_alone.mean())
-    relevance, fluency = float(reading.log_p_given.mean()) - marginal, marginal
-    return Score(
-        reward=relevance + _FLUENCY_WEIGHT * fluency,
-        raw={"relevance": relevance, "fluency": fluency},
-    )
+    return path
 
 
 def _reader(model: Any, device: torch.device) -> Reader:

@@ -24,21 +24,23 @@ _log = logging.getLogger(__name__)
 GEMMA = "gemma-3-270m"
 
 
-def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The tokenizer and the causal language model of a folder.
+def load(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The tokenizer and the causal language model of packaged weights, a folder, or the hub.
 
     Raises:
-        ConfigError: the folder is damaged.
+        ConfigError: there is no such model, or it is damaged.
     """
     use_all_cores()
+    source, hint = name, ""
+    if name in weights.PACKAGED:
+        source, hint = str(folder_of(name)), "; remove it, and it is made again"
+    options = {"local_files_only": Path(source).is_dir()}
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ConfigError(
-            f"{folder}: cannot be loaded: {first_line(error)}; remove it, and it is made again"
-        ) from error
+        raise ConfigError(f"{source}: cannot be loaded: {first_line(error)}{hint}") from error
     return tokenizer, model
 
 

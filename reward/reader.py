@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from reward.trees import Tree
 
-# logits of a 262,144-token vocabulary: 128 positions are 64 MB in bfloat16
-_POSITIONS_AT_ONCE = 128
+# the logits of 262,144 tokens after each position are more than a cache holds, or a GPU likes
+_POSITIONS_AT_ONCE, _TOKENS_AT_ONCE = 512, 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,20 @@ class Reader:
         vocabulary = self._model.get_output_embeddings().weight
         states = torch.cat([states[:-1] for states in read])
         targets = torch.tensor([t for row in tokens for t in row], device=self._device)
-        parts = []
-        pieces = (torch.split(t, _POSITIONS_AT_ONCE) for t in (states, targets))
-        for state, target in zip(*pieces, strict=True):
-            normaliser = torch.logsumexp((state @ vocabulary.T).float(), dim=-1)
-            # the target's own logit exactly: bfloat16 keeps no more than three digits of it
-            logit = (state.float() * vocabulary[target].float()).sum(dim=-1)
-            parts.append(logit - normaliser)
-        return torch.split(torch.cat(parts), [len(row) for row in tokens])
+        pieces = torch.split(states, _POSITIONS_AT_ONCE)
+        normalisers = [_normaliser(piece, vocabulary) for piece in pieces]
+        # the target's own logit exactly: bfloat16 keeps no more than three digits of it
+        logits = (states.float() * vocabulary[targets].float()).sum(dim=-1)
+        return torch.split(logits - torch.cat(normalisers), [len(row) for row in tokens])
+
+
+def _normaliser(states: torch.Tensor, vocabulary: torch.Tensor) -> torch.Tensor:
+    """Logarithm of the sum of the exponentials of all logits after each state, in float32."""
+    blocks = [
+        torch.logsumexp((states @ tokens.T).float(), dim=-1)
+        for tokens in torch.split(vocabulary, _TOKENS_AT_ONCE)
+    ]
+    return torch.logsumexp(torch.stack(blocks), dim=0)
 
 
 def _readings(

@@ -19,10 +19,12 @@ from transformers import (
 
 from arbitrage.types import Candidate, Completion
 from reward import packaged as packaged_weights
-from reward.embedded import EmbeddedReward
+from reward.embedded import SHIPPED, EmbeddedReward, Grader
+from reward.head import Head
 from reward.packed import packs
 from reward.reader import Reader
 from reward.scoring import ScoringEngine
+from reward.wording import Wording
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +61,7 @@ def answers(*texts: str) -> list[Candidate]:
 @cache
 def packaged() -> tuple[Any, Any]:
     """Gemma 3 270M's tokenizer and model, in bfloat16 as they are stored."""
-    tokenizer, model = packaged_weights.load(packaged_weights.folder_of(), torch.bfloat16)
+    tokenizer, model = packaged_weights.load(packaged_weights.GEMMA, torch.bfloat16)
     assert packs(model.model, CPU)
     return tokenizer, model
 
@@ -68,11 +70,11 @@ def packaged_reward(*packed: Any, max_tokens_per_batch: int = 2048) -> EmbeddedR
     """The embedded reward over the weights that this process has loaded already, or over others."""
     tokenizer, model = packed or packaged()
     engine = ScoringEngine(
-        {"cpu": Reader(model, CPU)},
+        {"cpu": Grader(Reader(model, CPU), Head.open(SHIPPED), CPU)},
         tokens=lambda answers: answers.tokens,
         max_tokens_per_batch=max_tokens_per_batch,
     )
-    return EmbeddedReward(tokenizer, engine, max_tokens_per_batch)
+    return EmbeddedReward(Wording(tokenizer, max_tokens_per_batch), engine)
 
 
 def make_classifier(

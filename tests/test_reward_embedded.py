@@ -200,15 +200,17 @@ async def test_both_figures_are_those_of_a_naive_computation(
     float32: tuple[Any, Any], dtype: str, tolerance: float
 ) -> None:
     tokenizer, model = float32 if dtype == "float32" else packaged()
+    plain = copy.deepcopy(float32[1])
+    plain.model.set_attn_implementation("sdpa")
     reward = packaged_reward(tokenizer, model, max_tokens_per_batch=128)
     for _, question, good, off_topic, _, _ in TRIALS[::4]:
         scores = await reward.score(Prompt.of(question), answers(good, off_topic))
         for score, answer in zip(scores, (good, off_topic), strict=True):
-            given = naive(*float32, f"Question: {question}\nAnswer:", answer)
-            alone = naive(*float32, "Answer:", answer)
+            given = naive(tokenizer, plain, f"Question: {question}\nAnswer:", answer)
+            alone = naive(tokenizer, plain, "Answer:", answer)
             assert score.raw["relevance"] == pytest.approx(given - alone, abs=2 * tolerance)
             assert score.raw["fluency"] == pytest.approx(alone, abs=tolerance)
-            assert score.reward == score.raw["relevance"] + score.raw["fluency"] / 2
+            assert score.reward == score.raw["embedded"]
 
 
 async def test_a_long_question_keeps_its_end() -> None:
@@ -316,7 +318,7 @@ async def test_a_damaged_folder_is_named_on_one_line(damage: str) -> None:
 
 
 async def test_an_unknown_model_and_device_are_named() -> None:
-    with pytest.raises(ConfigError, match="'gemma-9b'; packaged are"):
+    with pytest.raises(ConfigError, match="'gemma-9b' has no head"):
         await open_reward(config.EmbeddedReward(model="gemma-9b"))
     with pytest.raises(ConfigError, match=r"reward\.device: 'abacus'"):
         devices_named("abacus")

@@ -67,10 +67,11 @@ class LocalReward(Reward):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedReward(LocalReward):
-    """The packaged reward, which needs no hub.
+    """A head on a frozen model, which needs no hub.
 
     Attributes:
-        model: a name of packaged weights; None for the default.
+        model: a folder that `arbitrage reward train` has written; None for the shipped
+            head, on the packaged Gemma 3 270M.
     """
 
     kind: Literal["embedded"] = "embedded"
