@@ -236,7 +236,7 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
         )
         metrics.watch(
             "reward_queue_depth",
-            "Candidates that wait for the reward model",
+            "Candidates that wait to be scored, or are being scored",
             lambda: engine.reward.queue_depth,
         )
         metrics.watch(

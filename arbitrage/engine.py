@@ -17,7 +17,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from arbitrage.errors import PUT_OFF, NoWinner, RewardError
+from arbitrage.errors import PUT_OFF, NoWinner
 from arbitrage.events import Accepted, Answered, Drafted, Event, Judged, Left, Routed, Stored
 from arbitrage.language import UNDETERMINED
 from arbitrage.types import Candidate, Context, Decision, Prompt, Sample
@@ -77,7 +77,7 @@ class Engine:
         candidates: list[Candidate] = []
         asked: set[str] = set()
         put_off: set[str] = set()
-        unscored: RewardError | None = None
+        unscored: Exception | None = None
         deadline = asyncio.get_running_loop().time() + self.deadline_seconds
         with self._in_flight(prompt, listener) as emit:
             while arms := await self._next_arms(prompt, asked, candidates, deadline):
@@ -97,12 +97,13 @@ class Engine:
                 )
                 streams = listener is not None and len(wave.arms) == 1
                 answered = await self._fan_out(prompt, wave, ask, emit, streams=streams)
-                inspected = await self._inspected(prompt, answered)
                 try:
-                    candidates = await self._scored(prompt, candidates, inspected, emit)
-                except RewardError as error:
-                    # paid for: it is stored first, and then the caller hears of it
-                    candidates += inspected
+                    answered = await self._inspected(prompt, answered)
+                    candidates = await self._scored(prompt, candidates, answered, emit)
+                except Exception as error:  # noqa: BLE001 - not even a bug may lose what was paid
+                    # stored first, and then the caller hears of it
+                    emit(Judged(prompt, answered, 0.0))
+                    candidates += answered
                     unscored = error
                     break
                 # a call that was left to others was not made; when they have failed, it may be
@@ -136,11 +137,11 @@ class Engine:
         candidates: Sequence[Candidate],
         deadline: float,
     ) -> list[str]:
-        """Arms not yet asked; while no answer has passed, waits for those that are unwell."""
+        """Arms not yet asked; while no answer may win, waits for those that are unwell."""
         while asyncio.get_running_loop().time() < deadline:
             if arms := [arm for arm in self.pool.available(prompt) if arm not in asked]:
                 return arms
-            answered = any(candidate.passed for candidate in candidates)
+            answered = any(candidate.may_win for candidate in candidates)
             if answered or not await self.pool.another(prompt, asked, deadline):
                 break
         return []

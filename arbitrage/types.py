@@ -233,6 +233,11 @@ class Candidate:
         """Whether it answered, and no gate said no."""
         return self.completion is not None and not self.gates
 
+    @property
+    def may_win(self) -> bool:
+        """Whether it passed, and the reward model has an opinion of it."""
+        return self.passed and self.score is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:

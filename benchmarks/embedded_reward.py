@@ -34,7 +34,9 @@ BACKBONE = "gemma-3-270m"
 KINDS_A_QUESTION = 3
 # seen while the features were chosen: figures without them are untouched by that choice
 LOOKED_AT = frozenset({"sleep", "budget", "bread-stale", "interview", "bike-tyre"})
-ANSWER_TOKENS = 128
+# what only the prompt tells from a good answer, and what is a good answer and more
+ALWAYS = {"off_topic", "praise", "filler"}
+ANSWER_TOKENS, JUDGED_TOKENS = 128, 512
 TOKENS_AT_ONCE = 2048
 SETTINGS = TrainSettings(pairs=(), output=Path(), model=BACKBONE, weigh_by_margin=True)
 MIN_MARGIN = 2.0
@@ -47,7 +49,7 @@ Features = Mapping[tuple[str, str], torch.Tensor]
 
 def sampled(question: Question) -> Iterator[Pair]:
     """Its pairs whose texts are read."""
-    drawn = {*sorted(KINDS, key=lambda kind: _draw(kind, question))[:KINDS_A_QUESTION], "off_topic"}
+    drawn = {*sorted(KINDS, key=lambda kind: _draw(kind, question))[:KINDS_A_QUESTION], *ALWAYS}
     for pair in pairs(question):
         if question.held_out or pair.kind in {"brief", *drawn}:
             yield pair
@@ -80,11 +82,11 @@ def kept(path: Path, compute: Callable[[], Features]) -> Features:
     return computed
 
 
-def features_of(texts: Sequence[tuple[str, str]]) -> Features:
+def features_of(texts: Sequence[tuple[str, str]], max_tokens: int) -> Features:
     """The features of answers to their prompts, read in float32 or bfloat16 as the CPU likes."""
     device = torch.device("cpu")
     tokenizer, model = load(BACKBONE, device)
-    wording = Wording(tokenizer, TOKENS_AT_ONCE, ANSWER_TOKENS)
+    wording = Wording(tokenizer, TOKENS_AT_ONCE, max_tokens)
     return read(texts, wording, Reader(model, device), TOKENS_AT_ONCE, _tell)
 
 
@@ -147,7 +149,7 @@ def print_agreement(head: Head, cache: Path, pairs_a_language: int) -> None:
             judged.append(training.Pair(row["language"], *texts, prompt_id=row["prompt_id"]))
     read_texts = {text for pair in judged for text in texts_of(pair)}
     path = cache / f"judged_{pairs_a_language}_features.pt"
-    features = kept(path, lambda: features_of(sorted(read_texts)))
+    features = kept(path, lambda: features_of(sorted(read_texts), JUDGED_TOKENS))
     print_rows("judges, ratio", accuracies(judged, ratio_margins(judged, features)))
     print_rows("judges, head", accuracies(judged, margins_of(judged, features, head)))
 
@@ -165,7 +167,7 @@ def main() -> None:
     drawn = [p for each in questions().values() for q in each for p in sampled(q)]
     texts = {text for pair in drawn for text in texts_of(as_training(pair))}
     path = arguments.cache / "embedded_reward_features.pt"
-    features = kept(path, lambda: features_of(sorted(texts)))
+    features = kept(path, lambda: features_of(sorted(texts), ANSWER_TOKENS))
 
     def seen(pair: Pair) -> bool:
         language = pair.chosen.question.language

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bad_answers import HACKS, Question, corpus_languages, questions
+from reward_pairs import held_out
 
 import reward as rewards
 from arbitrage import config
@@ -89,9 +90,9 @@ async def outcome(pipeline: Pipeline, asked: Iterable[Question]) -> Outcome:
 
 
 def sampled(language: str, count: int) -> Sequence[Question]:
-    """Some questions of a language, spread evenly over its file."""
-    asked = questions(language)
-    return asked[:: max(1, len(asked) // count)][:count]
+    """Some questions of a language that no reward has learned from."""
+    unseen = held_out()
+    return [question for question in questions(language) if question.id in unseen][:count]
 
 
 async def print_table(count: int, settings: config.AnyReward | None = None) -> None:

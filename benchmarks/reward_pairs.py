@@ -191,19 +191,28 @@ def _constant(question: Question, chance: random.Random) -> str:
 
 
 def _praise(question: Question, chance: random.Random) -> str:
-    """The brief answer between praise and an offer of more."""
-    praise = _phrase("praise", question, chance)
+    """The brief answer with praise before it, behind it or on both sides, or an offer of more."""
+    before, behind = (_phrase("praise", question, chance) for _ in range(2))
     offer = _phrase("constant", question, chance)
-    return _joined([praise, question.brief, offer], question.language)
+    parts = chance.choice(
+        (
+            [before, question.brief],
+            [question.brief, behind],
+            [before, question.brief, behind],
+            [before, question.brief, offer],
+        )
+    )
+    return _joined(parts, question.language)
 
 
 def _filler(question: Question, chance: random.Random) -> str:
-    """The brief answer with about ten times its length of sentences that say nothing."""
+    """The brief answer with one to ten times its length of sentences that say nothing."""
     phrases = platitudes()[question.language]["filler"]
     some = list(phrases[-4:] if question.held_out else phrases[:-3])
     chance.shuffle(some)
+    length = chance.choice((1, 2, 3, 10)) * len(question.brief)
     padding: list[str] = []
-    while sum(map(len, padding)) < 10 * len(question.brief) and len(padding) < 2 * len(some):
+    while sum(map(len, padding)) < length and len(padding) < 2 * len(some):
         padding.append(some[len(padding) % len(some)])
     at = chance.randint(0, len(padding) // 2)
     return _joined([*padding[:at], question.brief, *padding[at:]], question.language)

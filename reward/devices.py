@@ -30,8 +30,8 @@ def devices_named(names: str) -> list[torch.device]:
 
 def _device_named(name: str) -> torch.device:
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        # that of a tensor has its number, so that `cuda` and `cuda:0` are one
+        device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = first_line(error)
         raise ConfigError(f"reward.device: {name!r} cannot be used here: {reason}") from None
@@ -56,11 +56,12 @@ def replicas(
 
     A device that is named twice has the weights once.
     """
-    computes = {devices[0]: compute(model.to(devices[0]).eval(), devices[0])}
+    first, *others = dict.fromkeys(devices)
+    # copied first: what computes with a model may change it
+    weights = {first: model} | {device: copy.deepcopy(model) for device in others}
+    computes = {device: compute(own.to(device).eval(), device) for device, own in weights.items()}
     named: dict[str, C] = {}
     for place, device in enumerate(devices):
-        if device not in computes:
-            computes[device] = compute(copy.deepcopy(model).to(device), device)
         name = f"{device}" if f"{device}" not in named else f"{device}#{place}"
         named[name] = computes[device]
     return named

@@ -67,11 +67,12 @@ class EmbeddedReward:
         # a tokenizer is not made for several threads
         self._words = ThreadPoolExecutor(1, thread_name_prefix="reward-wording")
         self._closed = False
+        self._depth = 0
 
     @property
     def queue_depth(self) -> int:
-        """Parts of prompts that wait to be read, or are being read now."""
-        return self._engine.queue_depth
+        """Candidates that wait to be scored, or are being scored now."""
+        return self._depth
 
     async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Score]:
         """Scores the candidates of one prompt, one score each, in order.
@@ -86,15 +87,19 @@ class EmbeddedReward:
         question = "\n\n".join(m.content for m in prompt.messages)
         answers = [c.completion.text if c.completion else "" for c in candidates]
         loop = asyncio.get_running_loop()
-        parts = await loop.run_in_executor(self._words, self._wording.parts, question, answers)
-        graded = await asyncio.gather(*map(self._engine.score, parts))
+        self._depth += len(candidates)
+        try:
+            parts = await loop.run_in_executor(self._words, self._wording.parts, question, answers)
+            graded = await asyncio.gather(*map(self._engine.score, parts))
+        finally:
+            self._depth -= len(candidates)
         return [score for scores in graded for score in scores]
 
     async def close(self) -> None:
         """Frees the model; a call that comes later fails."""
         self._closed = True
         await self._engine.close()
-        await asyncio.to_thread(self._words.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._words.shutdown)
 
 
 class Grader:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
 from arbitrage.errors import RewardError
 from reward.devices import first_line
 
@@ -49,7 +47,8 @@ class Rendering:
         """The pair; one that is too long loses the middle of its prompt, never of its answer.
 
         Returns:
-            None where even the answer alone does not fit.
+            None where even the answer alone does not fit, or cannot be found in what the
+            template makes of a pair that is too long.
 
         Raises:
             RewardError: the chat template refuses the conversation.
@@ -63,6 +62,8 @@ class Rendering:
         if over <= 0:
             return Rendered(tuple(tokens))
         start = text.rfind(well_formed(answer).strip())
+        if start < 0:
+            return None  # a template that rewrites answers: nobody knows where this one begins
         before = len(self._tokens(text[:start], special=special))
         kept = before - over
         if kept < min(_LEAST_PROMPT_TOKENS, before):
@@ -89,7 +90,7 @@ class Rendering:
         ]
         try:
             text: str = self._tokenizer.apply_chat_template(conversation, tokenize=False)
-        except TemplateError as error:
+        except Exception as error:  # templates come with models, and may raise anything
             reason = f"its chat template refuses the conversation: {first_line(error)}"
             raise RewardError(f"prompt {prompt.prompt_id!r} cannot be scored: {reason}") from error
         return text

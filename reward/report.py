@@ -60,9 +60,7 @@ class Report:
     penalty: float | None = None
 
     def lines(self) -> Iterator[str]:
-        """The report as a table to print."""
-        for epoch, loss in enumerate(self.losses, start=1):
-            yield f"epoch {epoch:>3}   loss {loss:.4f}"
+        """The accuracies as a table to print."""
         yield f"{'language':<9} {'pairs':>6} {'prompts':>8} {'accuracy':>9}   95 % interval"
         for row in self.held_out:
             share = f"{row.accuracy:>9.1%}   {row.low:.1%} to {row.high:.1%}"

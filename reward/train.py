@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +22,6 @@ from reward.report import Report, accuracies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from reward.pairs import Pair
 
@@ -97,6 +97,7 @@ def train(settings: TrainSettings, tell: Callable[[str], None]) -> Report:
     """
     started = time.perf_counter()
     _check(settings)
+    settings = dataclasses.replace(settings, model=_source(settings.model))
     pairs = read_pairs(settings.pairs)
     learn, held = split(pairs, settings.holdout)
     if not learn or (settings.holdout and not held):
@@ -140,6 +141,16 @@ def _kind(
     from reward.train_head import train_head  # noqa: PLC0415
 
     return train_head
+
+
+def _source(model: str) -> str:
+    """A folder by its whole path, since what is trained may be opened from elsewhere."""
+    if not model.startswith((".", "/", "~")):
+        return model
+    folder = Path(model).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"--model: {model!r}: no such folder")
+    return str(folder)
 
 
 def _check(settings: TrainSettings) -> None:

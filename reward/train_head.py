@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from arbitrage import weights
 from arbitrage.errors import ConfigError
 from reward import packaged, packed
 from reward.bradley_terry import EPOCHS, FOLDS, Comparisons, best_penalty, fit
-from reward.devices import dtype_named, first_line
+from reward.devices import dtype_named
 from reward.head import HEAD, Head, evened, features
 from reward.reader import Reader
 from reward.train import Trained, TrainSettings
@@ -67,7 +63,8 @@ def train_head(
     texts = [text for pair in (*learn, *held) for text in texts_of(pair)]
     rows = read(texts, wording, Reader(model, device), settings.max_tokens_per_batch, tell)
     learned = learn_head(settings, learn, rows, model.config.get_text_config().hidden_size)
-    tell(f"L2 penalty {learned.penalty:g}, by cross-validation over the prompts")
+    first, last = learned.losses[0], learned.losses[-1]
+    tell(f"L2 penalty {learned.penalty:g}, by cross-validation; loss {first:.4f} to {last:.4f}")
     settings.output.mkdir(parents=True, exist_ok=True)
     learned.head.save(settings.output / HEAD)
     margins = margins_of(held, rows, learned.head)
@@ -172,17 +169,8 @@ def load(name: str, device: torch.device) -> tuple[Any, Any]:
     Raises:
         ConfigError: it cannot be loaded, or its passes cannot be packed.
     """
-    source = str(packaged.folder_of(name)) if name in weights.PACKAGED else name
-    if name.startswith((".", "/", "~")):
-        source = str(Path(name).expanduser())
-        if not Path(source).is_dir():
-            raise ConfigError(f"--model: {name!r}: no such folder")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype_named("auto", device))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ConfigError(f"--model: {name!r} cannot be loaded: {first_line(error)}") from error
-    model = torch.nn.Module.eval(torch.nn.Module.to(model, device))
+    tokenizer, model = packaged.load(name, dtype_named("auto", device))
+    model = model.to(device).eval()
     if not packed.packs(model.model, device):
         raise ConfigError(f"--model: the attention of {name!r} does not pack; train it --whole")
     return tokenizer, model

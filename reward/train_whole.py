@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -179,10 +178,6 @@ def _tokens(
 
 def _load(name: str) -> tuple[Any, Any]:
     """The tokenizer, with a template and a padding token, and the classifier, in float32."""
-    if name.startswith((".", "/", "~")):
-        name = str(Path(name).expanduser())
-        if not Path(name).is_dir():
-            raise ConfigError(f"--model: {name!r}: no such folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=1)

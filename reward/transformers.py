@@ -68,12 +68,13 @@ class TransformersReward:
         self._max_tokens = max_tokens_per_batch
         # a tokenizer is not made for several threads
         self._closed = False
+        self._depth = 0
         self._renders = ThreadPoolExecutor(1, thread_name_prefix="reward-rendering")
 
     @property
     def queue_depth(self) -> int:
-        """Parts of prompts that wait to be scored, or are being scored now."""
-        return self._engine.queue_depth
+        """Candidates that wait to be scored, or are being scored now."""
+        return self._depth
 
     async def score(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Score | None]:
         """Scores the candidates of one prompt, one score each, in order.
@@ -85,16 +86,19 @@ class TransformersReward:
         Raises:
             RewardError: closed, the template refuses the prompt, or a device fails.
         """
-        rendered = await self._rendered(prompt, [_text(candidate) for candidate in candidates])
-        fitting = [pair for pair in rendered if pair]
-        rewards = iter(await self._rewards([pair.tokens for pair in fitting]))
+        self._depth += len(candidates)
+        try:
+            rendered = await self._rendered(prompt, [_text(candidate) for candidate in candidates])
+            rewards = iter(await self._rewards([pair.tokens for pair in rendered if pair]))
+        finally:
+            self._depth -= len(candidates)
         return [_score(next(rewards), pair) if pair else None for pair in rendered]
 
     async def close(self) -> None:
         """Frees the model; a call that comes later fails."""
         self._closed = True
         await self._engine.close()
-        await asyncio.to_thread(self._renders.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._renders.shutdown)
 
     async def _rendered(self, prompt: Prompt, answers: Sequence[str]) -> list[Rendered | None]:
         def render() -> list[Rendered | None]:

@@ -73,8 +73,8 @@ class OneWave(ABC):
     def select(
         self, context: Context, arms: Sequence[str], seen: Sequence[Candidate]
     ) -> Decision | None:
-        """Chooses a wave, numbered 0; None once an answer has passed."""
-        if any(candidate.passed for candidate in seen):
+        """Chooses a wave, numbered 0; None once an answer may win."""
+        if any(candidate.may_win for candidate in seen):
             return None
         lottery = self._introduced(context.language, arms)
         if not seen:

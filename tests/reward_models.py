@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
+    Gemma2Config,
     Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
@@ -48,6 +49,7 @@ CONFIGS: dict[str, Any] = {
     "llama": lambda **more: LlamaConfig(**_SHAPE, **_DECODER, **more),
     "qwen3": lambda **more: Qwen3Config(**_SHAPE, **_DECODER, **more),
     "mistral": lambda **more: MistralConfig(**_SHAPE, **_DECODER, sliding_window=16, **more),
+    "gemma2": lambda **more: Gemma2Config(**_SHAPE, **_DECODER, sliding_window=16, **more),
     "gemma3": lambda **more: Gemma3TextConfig(**_SHAPE, **_DECODER, sliding_window=16, **more),
     "bert": lambda **more: BertConfig(**_SHAPE, **more),
 }

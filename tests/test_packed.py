@@ -75,6 +75,25 @@ def test_a_decoder_that_sees_what_follows_does_not_pack() -> None:
     assert not packed.packs(bidirectional.model, CPU)
 
 
+def test_a_decoder_whose_attention_does_more_than_is_known_does_not_pack() -> None:
+    with TemporaryDirectory() as folder:
+        name = make_classifier(Path(folder), "gemma2")
+        capped = AutoModelForSequenceClassification.from_pretrained(name).eval()
+    assert capped.config.attn_logit_softcapping
+    assert not packed.packs(capped.model, CPU)
+    assert not Classifier(capped, CPU, 4096).packs
+
+
+def test_another_way_of_packing_is_tried_where_one_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    with TemporaryDirectory() as folder:
+        name = make_classifier(Path(folder))
+        fresh = AutoModelForSequenceClassification.from_pretrained(name).eval()
+    monkeypatch.setattr(packed, "varlen", None)
+    monkeypatch.setattr(packed, "_ways", lambda _: ("packed_trees_at_once", "packed_trees"))
+    assert packed.packs(fresh.model, CPU)
+    assert fresh.config._attn_implementation == "packed_trees"
+
+
 def test_the_packaged_model_packs() -> None:
     _, gemma = packaged()
     tree = Tree((2, 100, 200), ((300, 400), (500, 600, 700)))

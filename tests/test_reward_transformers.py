@@ -175,10 +175,11 @@ async def test_a_small_batch_changes_nothing(tmp_path: Path, architecture: str) 
     await reward.close()
 
 
-async def test_two_devices_give_the_scores_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("devices", ["cpu,cpu", "cpu,cpu:0", "cpu, cpu:0, cpu:0"])
+async def test_several_devices_give_the_scores_of_one(tmp_path: Path, devices: str) -> None:
     model = make_classifier(tmp_path)
     expected = await rewards(await opened(model), PROMPT, TEXTS)
-    both = await opened(model, device="cpu,cpu")
+    both = await opened(model, device=devices)
     together = await asyncio.gather(*(rewards(both, PROMPT, TEXTS) for _ in range(20)))
     assert together == [pytest.approx(expected, abs=1e-4)] * 20
     await both.close()
@@ -192,6 +193,25 @@ async def test_a_prompt_that_is_cut_says_so_and_an_answer_never_is(tmp_path: Pat
     assert longer
     assert longer.raw["transformers.left_out"] - short.raw["transformers.left_out"] == 97
     assert too_long is None
+    await reward.close()
+
+
+async def test_closing_fails_those_who_wait_with_a_reward_error(tmp_path: Path) -> None:
+    reward = await opened(make_classifier(tmp_path))
+    long = Prompt.of("Warum? " * 5_000)
+    calls = [asyncio.create_task(rewards(reward, long, TEXTS)) for _ in range(6)]
+    await asyncio.sleep(0)
+    assert reward.queue_depth == 6 * len(TEXTS)
+    await reward.close()
+    for end in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(end, RewardError | list)
+    assert reward.queue_depth == 0
+
+
+async def test_a_template_that_raises_anything_is_a_reward_error(tmp_path: Path) -> None:
+    reward = await opened(make_classifier(tmp_path, template="{{ messages + 1 }}"))
+    with pytest.raises(RewardError, match="cannot be scored"):
+        await rewards(reward, PROMPT, TEXTS)
     await reward.close()
 
 

@@ -287,7 +287,7 @@ async def test_a_whole_model_learns_and_opens_as_a_transformers_reward(
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
-def test_a_head_learns_on_a_frozen_model_and_opens_again(
+async def test_a_head_learns_on_a_frozen_model_and_opens_as_an_embedded_reward(
     easy: Path, tmp_path: Path, architecture: str
 ) -> None:
     base = causal(tmp_path / "base", architecture)
@@ -298,6 +298,14 @@ def test_a_head_learns_on_a_frozen_model_and_opens_again(
     assert report.penalty is not None
     assert any("cross-validation" in text for text in told)
     assert Head.open(out / HEAD).backbone == base
+    reward = await open_reward(config.EmbeddedReward(model=str(out), device="cpu"))
+    good, bad = await reward.score(
+        Prompt.of("is it 99?"), answers("yes it is so 99", "no no no 99")
+    )
+    await reward.close()
+    assert good
+    assert bad
+    assert good.reward > bad.reward
 
 
 @pytest.mark.parametrize("whole", [True, False])

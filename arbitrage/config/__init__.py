@@ -221,6 +221,8 @@ def _check_names(config: Config, source: str) -> None:
 
 def _check_reward(reward: AnyReward, where: str) -> None:
     match reward:
+        case JudgeReward() if reward.teacher.sampling.n != 1:
+            raise ConfigError(f"{where}.teacher.sampling.n: a judge has {where}.votes instead")
         case JudgeReward() if reward.lowest >= reward.highest:
             raise ConfigError(f"{where}.highest: must be above lowest, {reward.lowest}")
         case EnsembleReward():

@@ -7,6 +7,6 @@ from typing import Annotated
 from annotated_types import Ge, Le, MinLen
 from pydantic import ConfigDict
 
-STRICT = ConfigDict(extra="forbid", strict=True)
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Text = Annotated[str, MinLen(1)]
 Share = Annotated[float, Ge(0.0), Le(1.0)]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _KEY = "uncalibrated"
 # beyond this a score is an overflow, and its square would be the next
-_LARGEST = 1e12
+_LARGEST = 1e6
 
 
 def uncalibrated(candidate: Candidate) -> float | None:

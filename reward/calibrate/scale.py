@@ -113,7 +113,8 @@ class Scales:
     def within_reach(self, language: str, score: float) -> float:
         """A score at most ten standard deviations from the language's mean.
 
-        One broken score must not decide what a language's scores are like.
+        One broken score must not decide what a language's scores are like, once there are
+        as many as `strength`; before, nobody can say which of them is broken.
         """
         own = self._of.get(language)
         if own is None or own.count < self._strength or own.deviation < _NO_SPREAD:

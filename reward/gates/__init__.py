@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from arbitrage.errors import ConfigError
+from arbitrage.errors import ConfigError, RewardError
 from arbitrage.types import Candidate, Completion, Prompt, Verdict
 from reward.gates.copies import ConstantText, copied_prompt
 from reward.gates.leaked_template import leaked_template, unbalanced_reasoning
@@ -39,6 +39,7 @@ class AnswerGates:
 
     def __init__(self, gates: Mapping[str, Gate]) -> None:
         self._gates = gates
+        self._closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gates")
 
     @property
@@ -49,13 +50,20 @@ class AnswerGates:
     async def inspect(
         self, prompt: Prompt, candidates: Sequence[Candidate]
     ) -> list[tuple[Verdict, ...]]:
-        """The verdicts against each candidate, in order; empty for one that passes or failed."""
+        """The verdicts against each candidate, in order; empty for one that passes or failed.
+
+        Raises:
+            RewardError: the gates are closed.
+        """
+        if self._closed:
+            raise RewardError("the gates are closed; open the engine again")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._inspect, prompt, candidates)
 
     async def close(self) -> None:
         """Waits for the inspection under way."""
-        await asyncio.to_thread(self._thread.shutdown, wait=True, cancel_futures=True)
+        self._closed = True
+        await asyncio.to_thread(self._thread.shutdown)
 
     def _inspect(
         self, prompt: Prompt, candidates: Sequence[Candidate]

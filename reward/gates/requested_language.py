@@ -76,7 +76,8 @@ _ASKED_FOR_AFTER = re.compile(rf"(?:{_NAME})(?:{_BEHIND})", re.IGNORECASE)
 _NAMED = re.compile(_NAME, re.IGNORECASE)
 _EDITING = re.compile(
     r"correct|proofread|rewrit|rephras|paraphras|improv|polish|\bedit|continu|grammar|spelling"
-    r"|korrigier|verbesser|umschreib|umformulier|überarbeit|rechtschreib|grammatik|setze? .* fort"
+    r"|korrigier|verbesser|umschreib|umformulier|überarbeit|rechtschreib|grammatik"
+    r"|setze?\b[^\n]{0,80}? fort\b"
     r"|corrig|correg|corrij|mejora|melhor|migliora|amélior|r[ée][eé]?[sé]?cri|riscriv|reformul"
     r"|riformul|gram[aá]tic|grammair|ortograf|orthograph"
     r"|исправ|перепи[шс]|улучш|отредакт|граммат|виправ|покращ|відредаг|граматик"
@@ -86,6 +87,7 @@ _EDITING = re.compile(
     r"|แก้ไข|ปรับปรุง|เขียนใหม่|เรียบเรียง|ไวยากรณ์",
     re.IGNORECASE,
 )
+_READ = 4000
 _PIECES = re.compile(r"[\n:：\"“”„«»「」『』]+")
 
 
@@ -127,6 +129,9 @@ def requested(prompt: Prompt) -> Requested:
     True
     """
     text = "\n".join(m.content for m in prompt.messages if m.role != "assistant")
+    # a request stands before a long text or behind it
+    if len(text) > 2 * _READ:
+        text = f"{text[:_READ]}\n{text[-_READ:]}"
     named = _tags(_NAMED, text)
     asked_for = _tags(_ASKED_FOR, text) | _tags(_ASKED_FOR_AFTER, text)
     translates = bool(_TRANSLATING.search(text))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _CUT_OFF = "length"
 _QUOTED = 60
+_WAITING_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ class Voter:
         self._others = tuple(info.name for info in pool.describe())
         # who waits here has no deadline yet, however many prompts are under way
         self._permits = asyncio.Semaphore(teacher.max_concurrency)
-        self._call_seconds = teacher.timeout_seconds * teacher.max_attempts
+        # waiting for its limits is not among what a judge's calls may take
+        self._patience = _WAITING_SECONDS + teacher.timeout_seconds * teacher.max_attempts
 
     async def votes(
         self,
@@ -101,7 +103,7 @@ class Voter:
     async def _ask(self, prompt_id: str, question: str) -> Sequence[Candidate]:
         prompt = Prompt.of(question, prompt_id=prompt_id)
         async with self._permits:
-            deadline = asyncio.get_running_loop().time() + self._call_seconds
+            deadline = asyncio.get_running_loop().time() + self._patience
             replies = await self._pool.ask(
                 self._name, prompt, tried=self._others, deadline=deadline
             )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from arbitrage.errors import RewardError
 from arbitrage.types import Score
 from reward.rules import numbers
 from reward.rules.checking import CheckingProcess, Crashed, RuleWrong, TookTooLong
@@ -58,6 +59,7 @@ class RulesReward:
             "code": settings.code,
         }
         self._checking = CheckingProcess(seconds=seconds)
+        self._closed = False
         self._waiting = 0
 
     @property
@@ -71,6 +73,8 @@ class RulesReward:
         Raises:
             RewardError: the rules are closed.
         """
+        if self._closed:
+            raise RewardError("rules: closed; nothing can be scored any more")
         rules = {
             check: prompt.metadata[key]
             for check, key in self._keys.items()
@@ -84,6 +88,7 @@ class RulesReward:
 
     async def close(self) -> None:
         """Ends the checks under way, and the process that runs them."""
+        self._closed = True
         await self._checking.close()
 
     async def _score(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
 _SCRIPT = Path(__file__).with_name("checks.py")
+_START_SECONDS = 30.0
 _CLOSED = "rules: closed; nothing can be scored any more"
 _NOT_STARTED = "rules: the process that checks answers does not start"
 
@@ -103,7 +104,12 @@ class CheckingProcess:
         except OSError as error:
             raise RewardError(f"{_NOT_STARTED}: {error.strerror}") from None
         self._require_open()
-        if not await _pipes(process)[1].readline():
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                ready = await _pipes(process)[1].readline()
+        except TimeoutError:
+            raise RewardError(f"{_NOT_STARTED} within {_START_SECONDS:g} s") from None
+        if not ready:
             raise RewardError(_CLOSED if self._closed else f"{_NOT_STARTED}: it ends at once")
         return process
 

@@ -159,7 +159,8 @@ def _scaled(value: Fraction, found: re.Match[str]) -> Fraction | None:
     elif found["more"]:
         value += _vulgar(found["more"])
     if found["own"]:
-        return value ** _exponent(found["own"]) if value.numerator < _MAX_WRITTEN else None
+        written = max(abs(value.numerator), value.denominator)
+        return value ** _exponent(found["own"]) if written < _MAX_WRITTEN else None
     power = found["power"] or found["exponent"]
     return value * Fraction(10) ** _exponent(power) if power else value
 
