@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -72,22 +72,25 @@ def as_training(pair: Pair) -> training.Pair:
     )
 
 
-def kept(path: Path, compute: Callable[[], Features]) -> Features:
-    """What was computed before and kept in a file, or is now."""
-    if path.exists():
-        loaded: Features = torch.load(path)
-        return loaded
-    computed = compute()
-    torch.save(computed, path)
-    return computed
+def features_of(path: Path, texts: Collection[tuple[str, str]], max_tokens: int) -> Features:
+    """The features of answers to their prompts: those kept in a file, and those read now.
 
-
-def features_of(texts: Sequence[tuple[str, str]], max_tokens: int) -> Features:
-    """The features of answers to their prompts, read in float32 or bfloat16 as the CPU likes."""
-    device = torch.device("cpu")
-    tokenizer, model = load(BACKBONE, device)
-    wording = Wording(tokenizer, TOKENS_AT_ONCE, max_tokens)
-    return read(texts, wording, Reader(model, device), TOKENS_AT_ONCE, _tell)
+    Args:
+        path: the file, which has all of them afterwards.
+        max_tokens: how much of an answer is read.
+    """
+    features: Features = torch.load(path) if path.exists() else {}
+    missing = sorted(set(texts) - features.keys())
+    if missing:
+        device = torch.device("cpu")
+        tokenizer, model = load(BACKBONE, device)
+        wording = Wording(tokenizer, TOKENS_AT_ONCE, max_tokens)
+        features = {
+            **features,
+            **read(missing, wording, Reader(model, device), TOKENS_AT_ONCE, _tell),
+        }
+        torch.save(features, path)
+    return features
 
 
 def _tell(line: str) -> None:
@@ -149,7 +152,7 @@ def print_agreement(head: Head, cache: Path, pairs_a_language: int) -> None:
             judged.append(training.Pair(row["language"], *texts, prompt_id=row["prompt_id"]))
     read_texts = {text for pair in judged for text in texts_of(pair)}
     path = cache / f"judged_{pairs_a_language}_features.pt"
-    features = kept(path, lambda: features_of(sorted(read_texts), JUDGED_TOKENS))
+    features = features_of(path, read_texts, JUDGED_TOKENS)
     print_rows("judges, ratio", accuracies(judged, ratio_margins(judged, features)))
     print_rows("judges, head", accuracies(judged, margins_of(judged, features, head)))
 
@@ -167,7 +170,7 @@ def main() -> None:
     drawn = [p for each in questions().values() for q in each for p in sampled(q)]
     texts = {text for pair in drawn for text in texts_of(as_training(pair))}
     path = arguments.cache / "embedded_reward_features.pt"
-    features = kept(path, lambda: features_of(sorted(texts), ANSWER_TOKENS))
+    features = features_of(path, texts, ANSWER_TOKENS)
 
     def seen(pair: Pair) -> bool:
         language = pair.chosen.question.language

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,6 +76,7 @@ class Script:
     contexts: list[Context] = field(default_factory=list)
     broken: Exception | None = None
     unscorable: str | None = None
+    raises: Exception | None = None
     together: asyncio.Barrier | None = None
 
     def engine(self, deadline_seconds: float = 600.0) -> Engine:
@@ -160,6 +161,8 @@ class Script:
         del prompt
         if isinstance(self.broken, RewardError):
             raise self.broken
+        if self.raises:
+            raise self.raises
         assert candidates
         assert all(c.passed for c in candidates)
         if any(c.teacher == self.unscorable for c in candidates):
@@ -286,6 +289,27 @@ async def test_answers_that_cannot_be_scored_are_stored_before_the_caller_hears_
     assert [c.completion.text for c in sample.candidates if c.completion] == ["A", "B"]
     assert sample.winner is None
     assert isinstance(script.events[-2], Stored)
+
+
+@pytest.mark.parametrize("broken", [TypeError("a bug"), ExceptionGroup("", [OSError("two")])])
+async def test_not_even_a_bug_of_the_reward_loses_what_was_paid_for(broken: Exception) -> None:
+    script = Script({"a": "A"})
+    script.raises = broken
+    with pytest.raises(type(broken)):
+        await script.engine().arbitrate(PROMPT)
+    assert [c.teacher for c in script.samples[0].candidates] == ["a"]
+    (judged,) = (event for event in script.events if isinstance(event, Judged))
+    assert [c.score for c in judged.candidates] == [None]
+
+
+async def test_others_are_asked_while_there_is_no_opinion_of_an_answer() -> None:
+    script = Script({"a": "A", "b": "B"}, rewards={"b": 0.5})
+    policy = router.build(config.Policy(kind="fixed", fan_out=1, audit_rate=0.0, experts=EXPERTS))
+    engine = replace(script.engine(), policy=policy)
+    sample = await engine.arbitrate(PROMPT)
+    assert sample.winner
+    assert sample.winner.teacher == "b"
+    assert sample.decision.arms == ("a", "b")
 
 
 async def test_an_earlier_wave_may_win_where_a_later_one_cannot_be_scored() -> None:
