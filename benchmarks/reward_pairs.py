@@ -236,8 +236,9 @@ KINDS: Mapping[str, Callable[[Question, random.Random], str | None]] = {
     "filler": _filler,
 }
 """What can be bad about an answer, and how a question's is made so."""
-MARGINS = {"off_topic": 3.0, "wrong_language": 3.0}
-"""What pairs count in a training: only the prompt tells these answers from good ones."""
+MARGINS = {"off_topic": 4.0, "wrong_language": 3.0, "praise": 2.0, "filler": 2.0}
+"""What pairs count in a training: of some, only the prompt tells the answers from good ones, and
+others have a good answer in them."""
 
 
 def _either(question: Question, chance: random.Random) -> str:
