@@ -189,7 +189,7 @@ async def test_stopping_answers_what_is_in_flight(tmp_path: Path) -> None:
         stopping.set()
         watch.cancel()
 
-    answer = chat_server.sends(chat_server.body("Das ist eine gute Frage."))
+    answer = chat_server.sends(chat_server.body("Weil Eis leichter ist als Wasser."))
     watching = asyncio.Event()
     async with chat_server.serve(reply) as chat, asyncio.TaskGroup() as group:
         async with server.running(settings(tmp_path, chat.settings())) as running:
@@ -201,7 +201,7 @@ async def test_stopping_answers_what_is_in_flight(tmp_path: Path) -> None:
             await watching.wait()
         sample = (await call).sample
         await channel.close()
-    assert sample.winner.completion == "Das ist eine gute Frage."
+    assert sample.winner.completion == "Weil Eis leichter ist als Wasser."
     assert published(tmp_path / "out") == [sample.sample_id]
 
 

@@ -210,7 +210,7 @@ async def test_prompts_beyond_the_limit_are_refused_and_the_others_go_on(tmp_pat
         return await answer(asked)
 
     free = asyncio.Event()
-    answer = chat_server.sends(chat_server.body("Das ist eine gute Frage."))
+    answer = chat_server.sends(chat_server.body("Weil Eis leichter ist als Wasser."))
     async with chat_server.serve(reply) as chat:
         limited = settings(tmp_path, chat.settings(), job=config.Job(max_in_flight=1))
         async with serving(limited) as client:
@@ -220,7 +220,7 @@ async def test_prompts_beyond_the_limit_are_refused_and_the_others_go_on(tmp_pat
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert detail(error, RetryInfo).retry_delay.seconds > 0
             free.set()
-            assert (await first).winner.completion == "Das ist eine gute Frage."
+            assert (await first).winner.completion == "Weil Eis leichter ist als Wasser."
             assert (await client.complete(language="de")).winner.teacher == "t"
     assert len(chat.bodies) == 2
 
