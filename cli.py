@@ -133,6 +133,8 @@ async def _reward_train(options: argparse.Namespace) -> int:
         device=options.device,
         seed=options.seed,
     )
+    # hours of work off the loop's turn: Ctrl-C has to reach it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     report = train(settings, lambda line: print(line, flush=True))
     print("\n".join(report.lines()))
     kind = "transformers" if settings.whole else "embedded"

@@ -66,9 +66,9 @@ class TransformersReward:
         self._tree = tree
         self._engine = engine
         self._max_tokens = max_tokens_per_batch
-        # a tokenizer is not made for several threads
         self._closed = False
         self._depth = 0
+        # a tokenizer is not made for several threads
         self._renders = ThreadPoolExecutor(1, thread_name_prefix="reward-rendering")
 
     @property

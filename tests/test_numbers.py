@@ -300,15 +300,17 @@ def to_han(n: int) -> str:
 @settings(deadline=None)
 @given(st.text(max_size=200), st.sampled_from(["en", "de", "zh", "sw", "und"]))
 def test_any_text_is_read_without_an_error(text: str, language: str) -> None:
-    final_number(text, language)
-    numbers.parse(text, language)
+    found = final_number(text, language)
+    for number in (found, numbers.parse(text, language)):
+        assert number is None or all(isinstance(value, Fraction) for value in number.readings)
 
 
 @settings(deadline=None)
 @given(st.text("0123456789.,' -%/^ekK²½٫٬\u00a0万十千百三:=*(){}\\", max_size=60))
 def test_any_row_of_digits_and_signs_is_read_without_an_error(text: str) -> None:
-    final_number(text, "de")
-    final_number(text, "zh")
+    for language in ("de", "zh"):
+        found = final_number(text, language)
+        assert found is None or all(isinstance(value, Fraction) for value in found.readings)
 
 
 @settings(deadline=None)

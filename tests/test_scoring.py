@@ -416,6 +416,7 @@ def test_a_loop_that_closes_before_the_answer_harms_nobody(device: Device) -> No
     with device:
         asyncio.run(leave())
     asyncio.run(unanswered.close())
+    assert not any(thread.is_alive() for thread in unanswered._threads)
 
 
 async def test_an_engine_that_nobody_closed_lets_its_thread_and_device_go() -> None:

@@ -191,6 +191,7 @@ async def test_closing_twice_is_closing_once(subject: Subject) -> None:
     await subject.model.score(PROMPT, CANDIDATES[:1])
     await subject.model.close()
     await subject.model.close()
+    assert subject.model.queue_depth == 0
 
 
 async def test_closing_answers_or_fails_every_call(subject: Subject) -> None:
