@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
@@ -17,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from arbitrage.errors import ConfigError, RewardError
 from arbitrage.types import Candidate, Prompt, Score
+from reward.checkpoints import require_classifier, source
 from reward.classifier import Classifier
 from reward.devices import devices_named, dtype_named, first_line, replicas, use_all_cores
 from reward.rendering import MAX_TOKENS, Rendered, Rendering
@@ -131,11 +131,7 @@ def _load(
     settings: config.TransformersReward, devices: Sequence[torch.device], dtype: torch.dtype
 ) -> tuple[Rendering, Mapping[str, Classifier]]:
     use_all_cores()
-    name = settings.model
-    if name.startswith((".", "/", "~")):
-        name = str(Path(name).expanduser())
-        if not Path(name).is_dir():
-            raise ConfigError(f"reward.model: {name!r}: no such folder")
+    name = source(settings.model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model, found = AutoModelForSequenceClassification.from_pretrained(
@@ -144,14 +140,7 @@ def _load(
     except (OSError, ValueError, SafetensorError) as error:
         message = f"reward.model: {name!r} cannot be loaded: {first_line(error)}"
         raise ConfigError(message) from error
-    if model.config.num_labels != 1:
-        labels = model.config.num_labels
-        raise ConfigError(f"reward.model: {name!r} has {labels} labels; a reward model has one")
-    if found["missing_keys"]:
-        missing = min(found["missing_keys"])
-        raise ConfigError(f"reward.model: {name!r} has no weights for {missing!r}")
-    if not tokenizer.chat_template:
-        raise ConfigError(f"reward.model: {name!r} has no chat template in its tokenizer")
+    require_classifier(name, model.config.num_labels, found["missing_keys"], tokenizer)
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", MAX_TOKENS)
     rendering = Rendering(tokenizer, min(MAX_TOKENS, positions))
     classifiers = replicas(

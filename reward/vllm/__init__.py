@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
@@ -18,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from arbitrage.errors import ConfigError, RewardError
 from arbitrage.types import Candidate, Prompt, Score
+from reward.checkpoints import require_classifier, source
 from reward.rendering import MAX_TOKENS, Rendered, Rendering
 from reward.vllm.engine import Engine, line
 
@@ -37,9 +37,9 @@ async def open_reward(settings: config.VLLMReward, _run: object = None) -> VLLMR
     Raises:
         ConfigError: there is no such model, it is no reward model, or vLLM cannot run it.
     """
-    source = {key: settings.engine[key] for key in _SOURCE if key in settings.engine}
-    model = _folder(settings.model)
-    tokenizer, architecture = await asyncio.to_thread(_check, model, source)
+    options = {key: settings.engine[key] for key in _SOURCE if key in settings.engine}
+    model = source(settings.model)
+    tokenizer, architecture = await asyncio.to_thread(_check, model, options)
     engine = await Engine.open(model, architecture, settings.dtype, settings.engine)
     return VLLMReward(Rendering(tokenizer, min(MAX_TOKENS, engine.limit)), engine)
 
@@ -126,41 +126,26 @@ def _text(candidate: Candidate) -> str:
     return candidate.completion.text if candidate.completion else ""
 
 
-def _folder(model: str) -> str:
-    if not model.startswith((".", "/", "~")):
-        return model
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        raise ConfigError(f"reward.model: {str(folder)!r}: no such folder")
-    return str(folder)
-
-
-def _check(name: str, source: dict[str, Any]) -> tuple[Any, str]:
+def _check(name: str, options: dict[str, Any]) -> tuple[Any, str]:
     """The tokenizer and the architecture of a model; no weights are read yet."""
     try:
-        own = AutoConfig.from_pretrained(name, **source)
-        tokenizer = AutoTokenizer.from_pretrained(name, **source)
+        own = AutoConfig.from_pretrained(name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
         # how weights are stored that are quantized is vLLM's business
-        missing = [] if hasattr(own, "quantization_config") else _missing(name, source)
+        missing = [] if hasattr(own, "quantization_config") else _missing(name, options)
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"reward.model: {name!r} cannot be loaded: {line(error)}") from error
-    if own.num_labels != 1:
-        labels = own.num_labels
-        raise ConfigError(f"reward.model: {name!r} has {labels} labels; a reward model has one")
-    if missing:
-        raise ConfigError(f"reward.model: {name!r} has no weights for {missing[0]!r}")
-    if not tokenizer.chat_template:
-        raise ConfigError(f"reward.model: {name!r} has no chat template in its tokenizer")
+    require_classifier(name, own.num_labels, missing, tokenizer)
     return tokenizer, (own.architectures or [""])[0]
 
 
-def _missing(name: str, source: dict[str, Any]) -> list[str]:
+def _missing(name: str, options: dict[str, Any]) -> list[str]:
     """The weights that the classifier needs and its files lack."""
     with _quiet():
         _, found = AutoModelForSequenceClassification.from_pretrained(
-            name, device_map="meta", output_loading_info=True, **source
+            name, device_map="meta", output_loading_info=True, **options
         )
-    return sorted(found["missing_keys"])
+    return list(found["missing_keys"])
 
 
 @contextmanager
