@@ -5,63 +5,33 @@
 a question and makes it look like more, without answering any better.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from itertools import cycle, islice
-from pathlib import Path
 
+from corpus import Question, questions
 from stock_phrases import CONSTANT, FILLER, PRAISE, REFUSAL
 
-ANSWERS = Path(__file__).resolve().parents[1] / "examples" / "reward" / "answers"
 IDEOGRAPHS = ("ja", "th", "zh")  # words without spaces between them
 
 TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "[/INST]", "</s>", "<|endoftext|>")
 
 
-@dataclass(frozen=True)
-class Question:
-    """One question in one language, with a good and an honest mediocre answer."""
-
-    id: str
-    language: str
-    prompt: str
-    answer: str
-    brief: str
-
-
-@cache
-def questions(language: str) -> tuple[Question, ...]:
-    """The questions of a language; their order is the same in each."""
-    lines = (ANSWERS / f"{language}.jsonl").read_text("utf-8").splitlines()
-    rows = map(json.loads, lines)
-    return tuple(
-        Question(row["id"], language, row["prompt"], row["answer"], row["brief"]) for row in rows
-    )
-
-
-def corpus_languages() -> list[str]:
-    """The languages there are questions in."""
-    return sorted(path.stem for path in ANSWERS.glob("*.jsonl") if path.stem in CONSTANT)
-
-
 def number(question: Question) -> int:
     """The question's place in its language's file."""
-    return questions(question.language).index(question)
+    return questions()[question.language].index(question)
 
 
 def another(question: Question, step: int = 7) -> Question:
     """Another question of the language."""
-    asked = questions(question.language)
+    asked = questions()[question.language]
     return asked[(number(question) + step) % len(asked)]
 
 
 def elsewhere(question: Question) -> Question:
     """The same question in another language, not always in the same one."""
-    others = [tag for tag in corpus_languages() if tag != question.language]
+    others = [tag for tag in questions() if tag != question.language]
     place = number(question)
-    return questions(others[place % len(others)])[place]
+    return questions()[others[place % len(others)]][place]
 
 
 def filled(text: str, sentences: Sequence[str], language: str) -> str:

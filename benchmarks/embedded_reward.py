@@ -19,8 +19,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from corpus import Question, questions
 from gates import DATA, rows
-from reward_pairs import KINDS, MARGINS, Pair, Question, pairs, questions
+from reward_pairs import KINDS, MARGINS, Pair, pairs
 
 from reward import pairs as training
 from reward.head import Head

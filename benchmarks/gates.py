@@ -21,7 +21,8 @@ from statistics import median, quantiles
 from time import process_time
 from typing import Any
 
-from bad_answers import KINDS, corpus_languages, questions
+from bad_answers import KINDS
+from corpus import questions
 
 from arbitrage.types import Candidate, Completion, Prompt
 from reward.gates import AnswerGates, open_gates
@@ -54,7 +55,7 @@ def rows(name: str, folder: Path = DATA) -> Iterator[Any]:
 def good_answers(source: str, folder: Path = DATA) -> Iterator[tuple[Prompt, str]]:
     """Prompts, each with an answer that no gate should stop."""
     if source == "answers":
-        for question in (q for language in corpus_languages() for q in questions(language)):
+        for question in (each for asked in questions().values() for each in asked):
             prompt = Prompt.of(question.prompt, language=question.language)
             yield prompt, question.answer
             yield prompt, question.brief
@@ -80,7 +81,7 @@ async def detection(kind: str, language: str, detector: Detector) -> tuple[int, 
     name, make = KINDS[kind]
     gate = open_gates([name], detector)
     stopped = made = 0
-    for question in questions(language):
+    for question in questions()[language]:
         prompt = Prompt.of(question.prompt, language=language)
         candidates = [Candidate("bad", Completion(text)) for text in make(question)]
         verdicts = await gate.inspect(prompt, candidates)
@@ -113,7 +114,7 @@ async def print_rates(shown: str | None, detector: Detector) -> None:
 
 async def print_detection(detector: Detector) -> None:
     """Prints the share of bad answers that their gate stopped, in percent: kind by language."""
-    languages = corpus_languages()
+    languages = questions()
     print("# bad answers stopped, %: kind | gate | all |", " ".join(languages))
     for kind, (gate, _) in KINDS.items():
         counts = [await detection(kind, language, detector) for language in languages]
@@ -132,7 +133,7 @@ async def print_times(detector: Detector) -> None:
         times = [await _micros(gates, *good) for good in good_answers(source)]
         print(f"{source} | {median(times):.0f} | {quantiles(times, n=20)[-1]:.0f}")
     for language in ("en", "ja", "hi"):
-        asked = questions(language)
+        asked = questions()[language]
         texts = " ".join(q.answer for q in asked)
         long = (texts * (LONG // len(texts) + 1))[:LONG]
         prompt = Prompt.of(asked[0].prompt, language=language)

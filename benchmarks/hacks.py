@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from bad_answers import HACKS, Question, corpus_languages, questions
-from reward_pairs import held_out
+from bad_answers import HACKS
+from corpus import Question, held_out, questions
 
 import reward as rewards
 from arbitrage import config
@@ -92,14 +92,14 @@ async def outcome(pipeline: Pipeline, asked: Iterable[Question]) -> Outcome:
 def sampled(language: str, count: int) -> Sequence[Question]:
     """Some questions of a language that no reward has learned from."""
     unseen = held_out()
-    return [question for question in questions(language) if question.id in unseen][:count]
+    return [question for question in questions()[language] if question.id in unseen][:count]
 
 
 async def print_table(count: int, settings: config.AnyReward | None = None) -> None:
     """Prints, a line a language, how many questions each hack won, and how many were stopped."""
     pipeline = await open_pipeline(settings)
     print("language | questions |", " | ".join(HACKS), "| honest stopped")
-    for language in corpus_languages():
+    for language in questions():
         result = await outcome(pipeline, sampled(language, count))
         cells = [f"{result.won[h]} won, {result.stopped[h]} stopped" for h in HACKS]
         print(language, "|", result.asked, "|", " | ".join(cells), "|", result.honest_stopped or 0)

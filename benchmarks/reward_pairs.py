@@ -14,7 +14,6 @@ politeness and padding are others than those of the rest.
 import argparse
 import asyncio
 import gzip
-import hashlib
 import json
 import random
 import re
@@ -23,35 +22,18 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+
+from corpus import FOLDER, Question, questions, rows
 
 from arbitrage import config
 from arbitrage.types import Prompt
 from teachers import open_pool
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "reward"
-HELD_OUT_QUESTIONS = 12
 WEAK = {"smollm2-135m-instruct": 1.0, "gemma-3-270m": 1.2}
 """The models that write weak answers, and at which temperature."""
 _SENTENCE = re.compile(r".+?(?:[.!?؟।]+(?=\s|$)|[。！？]+|$)", re.DOTALL)
 _NO_SPACES = {"ja", "th", "zh"}
 _ENOUGH_TO_MISREAD = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question in one language, with its two good answers."""
-
-    id: str
-    language: str
-    prompt: str
-    answer: str
-    brief: str
-
-    @property
-    def held_out(self) -> bool:
-        """Whether no reward may learn from it, in any language."""
-        return self.id in held_out()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +56,6 @@ class Pair:
     def kind(self) -> str:
         """The rejected answer's."""
         return self.rejected.kind
-
-
-@cache
-def questions() -> Mapping[str, Sequence[Question]]:
-    """All questions by language; those of one id ask the same in every language."""
-    return {
-        path.stem: [Question(language=path.stem, **row) for row in _rows(path)]
-        for path in sorted((FOLDER / "answers").glob("*.jsonl"))
-    }
-
-
-@cache
-def held_out() -> frozenset[str]:
-    """The ids of the held-out questions: those with the smallest hashes."""
-    ids = {question.id for rows in questions().values() for question in rows}
-    return frozenset(
-        sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:HELD_OUT_QUESTIONS]
-    )
 
 
 def texts(question: Question) -> Iterator[Text]:
@@ -126,8 +90,8 @@ def _wrong_language(question: Question, chance: random.Random) -> str:
 
 def _off_topic(question: Question, chance: random.Random) -> str:
     """An answer to another question of the same split."""
-    rows = questions()[question.language]
-    others = [q for q in rows if q.id != question.id and q.held_out == question.held_out]
+    asked = questions()[question.language]
+    others = [q for q in asked if q.id != question.id and q.held_out == question.held_out]
     return _either(chance.choice(others), chance)
 
 
@@ -264,21 +228,16 @@ def _joined(parts: Sequence[str], language: str) -> str:
     return ("" if language in {"ja", "zh"} else " ").join(parts)
 
 
-def _rows(path: Path) -> list[Any]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 @cache
 def platitudes() -> Mapping[str, Mapping[str, Sequence[str]]]:
     """By language: `constant` answers, `praise` and `filler`."""
-    return {row["language"]: row for row in _rows(FOLDER / "platitudes.jsonl")}
+    return {row["language"]: row for row in rows(FOLDER / "platitudes.jsonl")}
 
 
 @cache
 def weak_answers() -> Mapping[tuple[str, str], str]:
     """What a small model answered, by language and question."""
-    rows = _rows(FOLDER / "weak.jsonl")
-    return {(row["language"], row["id"]): row["answer"] for row in rows}
+    return {(row["language"], row["id"]): row["answer"] for row in rows(FOLDER / "weak.jsonl")}
 
 
 async def ask_small_models() -> str:
@@ -307,13 +266,13 @@ async def ask_small_models() -> str:
         return json.dumps(row, ensure_ascii=False) + "\n" if text else ""
 
     # each model answers every other question, and each question in every other language
-    asked = [
+    turns = [
         (question, arm)
-        for start, rows in enumerate(questions().values())
-        for question, arm in zip(rows, islice(cycle(WEAK), start, None), strict=False)
+        for start, asked in enumerate(questions().values())
+        for question, arm in zip(asked, islice(cycle(WEAK), start, None), strict=False)
     ]
     try:
-        lines = await asyncio.gather(*(ask(*each) for each in asked))
+        lines = await asyncio.gather(*(ask(*each) for each in turns))
     finally:
         await pool.close()
     return "".join(lines)
@@ -334,8 +293,8 @@ def write_pairs(path: Path) -> int:
             },
             ensure_ascii=False,
         )
-        for language, rows in questions().items()
-        for question in rows
+        for language, asked in questions().items()
+        for question in asked
         for pair in pairs(question)
     ]
     content = "".join(f"{line}\n" for line in lines).encode()

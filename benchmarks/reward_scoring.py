@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import subprocess
@@ -28,6 +27,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
+from corpus import questions
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from arbitrage.ports import RewardModel
 
 _ROOT = Path(__file__).parents[1]
-_ANSWERS = _ROOT / "examples" / "reward" / "answers"
 _VLLM = _ROOT / ".venv-vllm" / "bin" / "python"
 _NAIVE_BATCH = 16
 _TEMPLATE = (
@@ -112,32 +111,27 @@ def make_model(shape: str, folder: Path, dtype: torch.dtype) -> None:
 def pairs(count: int, *, conversations: bool) -> Pairs:
     """So many prompts, spread over the languages, with four candidates of mixed lengths each."""
     chance = random.Random(0)  # noqa: S311 - it draws texts
-    files = [_lines(path) for path in sorted(_ANSWERS.glob("*.jsonl"))]
+    languages = list(questions().values())
     prompts = []
     for number in range(count):
-        rows = files[number % len(files)]
-        row, before, *others = chance.sample(rows, 5)
-        turns = [{"role": "user", "content": row["prompt"]}]
+        question, before, *others = chance.sample(languages[number % len(languages)], 5)
+        turns = [{"role": "user", "content": question.prompt}]
         if conversations:
             turns = [
-                {"role": "user", "content": before["prompt"]},
-                {"role": "assistant", "content": before["answer"]},
+                {"role": "user", "content": before.prompt},
+                {"role": "assistant", "content": before.answer},
                 *turns,
             ]
         texts = [
-            row["brief"],
-            row["answer"],
-            row["answer"] + " " + others[0]["answer"],
-            " ".join(other["answer"] for other in others),
+            question.brief,
+            question.answer,
+            question.answer + " " + others[0].answer,
+            " ".join(other.answer for other in others),
         ]
         chance.shuffle(texts)
         candidates = [Candidate(str(n), Completion(text)) for n, text in enumerate(texts)]
         prompts.append((Prompt.of(turns), candidates))
     return Pairs("conversations" if conversations else "questions", prompts)
-
-
-def _lines(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 class Naive:

@@ -7,7 +7,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from bad_answers import KINDS, corpus_languages
+from bad_answers import KINDS
+from corpus import questions
 from gates import DATA, SOURCES, detection, false_rejections
 from stock_phrases import PRAISE
 
@@ -49,7 +50,7 @@ def test_one_letter_digit_or_emoji_is_not_empty(text: str) -> None:
     assert not empty(PROMPT, answer(text))
 
 
-@pytest.mark.parametrize("language", corpus_languages())
+@pytest.mark.parametrize("language", questions())
 def test_praise_of_the_question_alone_is_empty(language: str) -> None:
     praise = PRAISE[language][0]
     assert empty(PROMPT, answer(praise))
@@ -199,7 +200,7 @@ async def test_good_answers_pass(
     assert not {g: share for g, share in shares.items() if share > allowed[source].get(g, 0.01)}
 
 
-@pytest.mark.parametrize("language", corpus_languages())
+@pytest.mark.parametrize("language", questions())
 @pytest.mark.parametrize("kind", KINDS)
 async def test_bad_answers_are_stopped(detector: Detector, kind: str, language: str) -> None:
     stopped, made = await detection(kind, language, detector)

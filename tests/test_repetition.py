@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from bad_answers import changed, corpus_languages, questions
+from bad_answers import changed
+from corpus import questions
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -58,9 +59,9 @@ def test_lists_songs_and_numbers_are_no_repetition(text: str) -> None:
     assert not repetition(PROMPT, answer(text))
 
 
-@pytest.mark.parametrize("language", corpus_languages())
+@pytest.mark.parametrize("language", questions())
 def test_a_paragraph_again_with_small_changes_is_repetition(language: str) -> None:
-    text, other, third = (question.answer for question in questions(language)[:3])
+    text, other, third = (question.answer for question in questions()[language][:3])
     again, once_more = changed(text, other, language), changed(text, third, language)
     assert len({text, again, once_more}) == 3
     assert repetition(PROMPT, answer(f"{text}\n\n{again}"))
@@ -68,17 +69,17 @@ def test_a_paragraph_again_with_small_changes_is_repetition(language: str) -> No
     assert not repetition(PROMPT, answer(f"{text}\n\n{other}"))
 
 
-@pytest.mark.parametrize("language", corpus_languages())
+@pytest.mark.parametrize("language", questions())
 def test_a_loop_that_counts_is_repetition(language: str) -> None:
-    brief = questions(language)[0].brief
+    brief = questions()[language][0].brief
     assert repetition(PROMPT, answer("\n".join(f"{n}. {brief}" for n in range(1, 9))))
-    steps = "\n".join(f"{n}. {q.brief}" for n, q in enumerate(questions(language)[:8], 1))
+    steps = "\n".join(f"{n}. {q.brief}" for n, q in enumerate(questions()[language][:8], 1))
     assert not repetition(PROMPT, answer(steps))
 
 
-@pytest.mark.parametrize("language", corpus_languages())
+@pytest.mark.parametrize("language", questions())
 def test_an_answer_that_runs_into_a_loop_is_repetition(language: str) -> None:
-    asked = questions(language)
+    asked = questions()[language]
     text = " ".join(question.answer for question in asked[:3])
     assert not repetition(PROMPT, answer(text))
     assert repetition(PROMPT, answer(f"{text} {' '.join([asked[3].brief] * 8)}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bad_answers import corpus_languages, questions
+from corpus import questions
 
 from arbitrage.types import Prompt
 from reward.gates.requested_language import requested
@@ -107,7 +107,7 @@ PROMPTS = [
 
 
 def written_in(language: str) -> str:
-    return POLISH if language == "pl" else questions(language)[0].answer
+    return POLISH if language == "pl" else questions()[language][0].answer
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def gate() -> WrongLanguage:
 
 
 def test_every_language_asks_five_times() -> None:
-    assert sorted(ASKING) == corpus_languages()
+    assert sorted(ASKING) == list(questions())
     assert {len(lines.strip().splitlines()) for lines in ASKING.values()} == {5}
 
 
@@ -127,14 +127,14 @@ def test_an_answer_is_in_the_language_asked_for_or_stopped(
     prompt = Prompt.of(text, language=language)
     assert not gate(prompt, answer(written_in(target)))
     assert not gate(prompt, answer(written_in(language)))
-    third = [tag for tag in corpus_languages() if tag not in {language, target}]
+    third = [tag for tag in questions() if tag not in {language, target}]
     assert [tag for tag in third if not gate(prompt, answer(written_in(tag)))] == []
 
 
-@pytest.mark.parametrize("language", corpus_languages())
+@pytest.mark.parametrize("language", questions())
 def test_questions_that_speak_of_languages_ask_for_none(language: str) -> None:
     """Of "learn-language" in each language, and of all the others."""
-    for question in questions(language):
+    for question in questions()[language]:
         request = requested(Prompt.of(question.prompt, language=language))
         assert not request.languages, question.prompt
         assert not request.translates, question.prompt

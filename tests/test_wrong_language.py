@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bad_answers import corpus_languages, questions
+from corpus import questions
 
 from arbitrage.types import Prompt
 from reward.gates.wrong_language import WrongLanguage
@@ -89,7 +89,7 @@ def test_a_language_in_letters_that_are_not_its_own_is_stopped(
     detector: Detector, language: str
 ) -> None:
     gate = WrongLanguage(detector)
-    native = questions(language)[0]
+    native = questions()[language][0]
     prompt = Prompt.of(native.prompt, language=language)
     assert gate(prompt, answer(ROMANISED[language]))
     assert not gate(prompt, answer(native.answer))
@@ -141,14 +141,14 @@ def test_japanese_full_of_latin_terms_is_japanese(detector: Detector) -> None:
     assert WrongLanguage(detector)(asked("zh"), answer(text))
 
 
-@pytest.mark.parametrize("language", corpus_languages())
+@pytest.mark.parametrize("language", questions())
 def test_the_right_answer_in_any_other_language_is_stopped(
     detector: Detector, language: str
 ) -> None:
     gate = WrongLanguage(detector)
-    native = questions(language)[0]
+    native = questions()[language][0]
     prompt = Prompt.of(native.prompt, language=language)
     passed = [
-        tag for tag in corpus_languages() if not gate(prompt, answer(questions(tag)[0].answer))
+        tag for tag, asked in questions().items() if not gate(prompt, answer(asked[0].answer))
     ]
     assert passed == [language]
