@@ -1,14 +1,17 @@
-"""What makes the weights that a configuration names a reward model."""
+"""Weights that a configuration names: where they are, and what makes them a reward model."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from transformers.utils import logging as transformers_logging
 
 from arbitrage.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
 
 def source(model: str) -> str:
@@ -40,3 +43,18 @@ def require_classifier(name: str, labels: int, missing: Collection[str], tokeniz
         raise ConfigError(f"reward.model: {name!r} has no weights for {min(missing)!r}")
     if not tokenizer.chat_template:
         raise ConfigError(f"reward.model: {name!r} has no chat template in its tokenizer")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What Transformers reports while it loads is told in our words."""
+    reports: Any = transformers_logging
+    level, shown = reports.get_verbosity(), reports.is_progress_bar_enabled()
+    reports.set_verbosity_error()
+    reports.disable_progress_bar()
+    try:
+        yield
+    finally:
+        reports.set_verbosity(level)
+        if shown:
+            reports.enable_progress_bar()

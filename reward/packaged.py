@@ -6,19 +6,16 @@ import contextlib
 import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-from transformers.utils import logging as transformers_logging
 
 from arbitrage import weights
 from arbitrage.errors import ConfigError
+from reward.checkpoints import quiet
 from reward.devices import first_line, use_all_cores
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _log = logging.getLogger(__name__)
 GEMMA = "gemma-3-270m"
@@ -36,7 +33,7 @@ def load(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
         source, hint = str(folder_of(name)), "; remove it, and it is made again"
     options = {"local_files_only": Path(source).is_dir()}
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **options)
     except (OSError, ValueError, SafetensorError) as error:
@@ -74,7 +71,7 @@ def folder_of(name: str = GEMMA) -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     """Writes a GGUF file's tokenizer and weights as transformers keeps them."""
     source = {"gguf_file": gguf.name, "local_files_only": True}
-    with _quiet():
+    with quiet():
         AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(folder)
         AutoModelForCausalLM.from_pretrained(
             gguf.parent,
@@ -82,16 +79,3 @@ def _convert(gguf: Path, folder: Path) -> None:
             quantization_config=GgufConfig(dequantize=True),
             **source,
         ).save_pretrained(folder)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Transformers' progress bars are not this program's."""
-    bars: Any = transformers_logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from arbitrage.errors import ConfigError, RewardError
 from arbitrage.types import Candidate, Prompt, Score
-from reward.checkpoints import require_classifier, source
+from reward.checkpoints import quiet, require_classifier, source
 from reward.classifier import Classifier
 from reward.devices import devices_named, dtype_named, first_line, replicas, use_all_cores
 from reward.rendering import MAX_TOKENS, Rendered, Rendering
@@ -133,10 +133,11 @@ def _load(
     use_all_cores()
     name = source(settings.model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model, found = AutoModelForSequenceClassification.from_pretrained(
-            name, dtype=dtype, output_loading_info=True
-        )
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(name)
+            model, found = AutoModelForSequenceClassification.from_pretrained(
+                name, dtype=dtype, output_loading_info=True
+            )
     except (OSError, ValueError, SafetensorError) as error:
         message = f"reward.model: {name!r} cannot be loaded: {first_line(error)}"
         raise ConfigError(message) from error

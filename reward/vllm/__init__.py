@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from arbitrage.errors import ConfigError, RewardError
 from arbitrage.types import Candidate, Prompt, Score
-from reward.checkpoints import require_classifier, source
+from reward.checkpoints import quiet, require_classifier, source
 from reward.rendering import MAX_TOKENS, Rendered, Rendering
 from reward.vllm.engine import Engine, line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from arbitrage import config
 
@@ -141,23 +139,8 @@ def _check(name: str, options: dict[str, Any]) -> tuple[Any, str]:
 
 def _missing(name: str, options: dict[str, Any]) -> list[str]:
     """The weights that the classifier needs and its files lack."""
-    with _quiet():
+    with quiet():
         _, found = AutoModelForSequenceClassification.from_pretrained(
             name, device_map="meta", output_loading_info=True, **options
         )
     return list(found["missing_keys"])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What Transformers reports while it loads is told in our words."""
-    reports: Any = transformers_logging
-    level, shown = reports.get_verbosity(), reports.is_progress_bar_enabled()
-    reports.set_verbosity_error()
-    reports.disable_progress_bar()
-    try:
-        yield
-    finally:
-        reports.set_verbosity(level)
-        if shown:
-            reports.enable_progress_bar()
