@@ -211,18 +211,18 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> None:
             f"naive {rates['naive']:.2f} candidates/s | engine {rates['engine']:.2f} | "
             f"{ratio:.2f}x | scores at most {apart:.1e} apart"
         )
-        if _VLLM.exists() and arguments.vllm:
-            _print_vllm(arguments, folder, rates["engine"])
     await model.close()
+    if _VLLM.exists() and arguments.vllm:
+        _print_vllm(arguments, folder)
 
 
-def _print_vllm(arguments: argparse.Namespace, folder: Path, rate: float) -> None:
+def _print_vllm(arguments: argparse.Namespace, folder: Path) -> None:
     """The pooling runner lives in another environment, so it is another process."""
     script = _ROOT / "benchmarks" / "reward_vllm.py"
     command = [str(_VLLM), str(script), str(folder), str(arguments.prompts)]
     paths = {**os.environ, "PYTHONPATH": str(_ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=paths)
-    print(done.stdout.strip() or done.stderr.strip().splitlines()[-1], f"| engine {rate:.2f}")
+    print(done.stdout.strip() or done.stderr.strip().splitlines()[-1])
 
 
 def main() -> None:
