@@ -14,17 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 
-def source(model: str) -> str:
-    """Where a model is loaded from: a folder that is there, or else its name on the hub.
+def source(model: str, key: str = "reward.model") -> str:
+    """Where a model is loaded from: a folder by its whole path, or else its name on the hub.
+
+    Args:
+        model: as somebody wrote it; a folder begins with `.`, `/` or `~`.
+        key: where it was written, for the error.
 
     Raises:
         ConfigError: it is written as a path, and there is no such folder.
     """
     if not model.startswith((".", "/", "~")):
         return model
-    folder = Path(model).expanduser()
+    folder = Path(model).expanduser().resolve()
     if not folder.is_dir():
-        raise ConfigError(f"reward.model: {str(folder)!r}: no such folder")
+        raise ConfigError(f"{key}: {str(folder)!r}: no such folder")
     return str(folder)
 
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from arbitrage.errors import ConfigError, RewardError
+from reward.checkpoints import source
 from reward.devices import devices_named, use_all_cores
 from reward.pairs import read_pairs, split
 from reward.report import Report, accuracies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from reward.pairs import Pair
 
@@ -97,7 +98,8 @@ def train(settings: TrainSettings, tell: Callable[[str], None]) -> Report:
     """
     started = time.perf_counter()
     _check(settings)
-    settings = dataclasses.replace(settings, model=_source(settings.model))
+    # a whole path, since what is trained may be opened from elsewhere
+    settings = dataclasses.replace(settings, model=source(settings.model, "--model"))
     pairs = read_pairs(settings.pairs)
     learn, held = split(pairs, settings.holdout)
     if not learn or (settings.holdout and not held):
@@ -141,16 +143,6 @@ def _kind(
     from reward.train_head import train_head  # noqa: PLC0415
 
     return train_head
-
-
-def _source(model: str) -> str:
-    """A folder by its whole path, since what is trained may be opened from elsewhere."""
-    if not model.startswith((".", "/", "~")):
-        return model
-    folder = Path(model).expanduser().resolve()
-    if not folder.is_dir():
-        raise ConfigError(f"--model: {model!r}: no such folder")
-    return str(folder)
 
 
 def _check(settings: TrainSettings) -> None:

@@ -263,6 +263,18 @@ def test_what_is_no_head_is_told_in_one_line(tmp_path: Path) -> None:
 # --- training
 
 
+async def opens_and_prefers_the_good(settings: config.AnyReward) -> None:
+    """What was learned from the easy pairs, as the service would open it."""
+    reward = await open_reward(settings)
+    good, bad = await reward.score(
+        Prompt.of("is it 99?"), answers("yes it is so 99", "no no no 99")
+    )
+    await reward.close()
+    assert good
+    assert bad
+    assert good.reward > bad.reward
+
+
 @pytest.mark.parametrize("architecture", ["llama", "bert"])
 async def test_a_whole_model_learns_and_opens_as_a_transformers_reward(
     easy: Path, tmp_path: Path, architecture: str
@@ -276,14 +288,7 @@ async def test_a_whole_model_learns_and_opens_as_a_transformers_reward(
     assert json.loads((out / "report.json").read_text())["train_pairs"] == report.train_pairs
     assert any(text.startswith("epoch 8 of 8: loss ") for text in told)
     assert any("accuracy" in text for text in report.lines())
-    reward = await open_reward(config.TransformersReward(model=str(out), device="cpu"))
-    good, bad = await reward.score(
-        Prompt.of("is it 99?"), answers("yes it is so 99", "no no no 99")
-    )
-    await reward.close()
-    assert good
-    assert bad
-    assert good.reward > bad.reward
+    await opens_and_prefers_the_good(config.TransformersReward(model=str(out), device="cpu"))
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
@@ -298,14 +303,7 @@ async def test_a_head_learns_on_a_frozen_model_and_opens_as_an_embedded_reward(
     assert report.penalty is not None
     assert any("cross-validation" in text for text in told)
     assert Head.open(out / HEAD).backbone == base
-    reward = await open_reward(config.EmbeddedReward(model=str(out), device="cpu"))
-    good, bad = await reward.score(
-        Prompt.of("is it 99?"), answers("yes it is so 99", "no no no 99")
-    )
-    await reward.close()
-    assert good
-    assert bad
-    assert good.reward > bad.reward
+    await opens_and_prefers_the_good(config.EmbeddedReward(model=str(out), device="cpu"))
 
 
 @pytest.mark.parametrize("whole", [True, False])
