@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from arbitrage.ports import (
         Calibration,
+        Encoder,
         Gates,
         LanguageDetector,
         Observer,
@@ -42,6 +43,8 @@ class Engine:
     """Answers prompts by arbitrage between teachers. One engine serves a whole process.
 
     Attributes:
+        encoder: makes features of a prompt's text for the policy; None where it routes
+            by language and domain alone.
         job: names the run; `sample_id` depends on it and on the prompt alone.
         deadline_seconds: time that asking teachers may take for one prompt.
     """
@@ -53,6 +56,7 @@ class Engine:
     reward: RewardModel
     calibration: Calibration
     sink: Sink
+    encoder: Encoder | None = None
     observers: Sequence[Observer] = ()
     job: str = "service"
     deadline_seconds: float = 600.0
@@ -72,7 +76,7 @@ class Engine:
             SinkError: storing failed.
         """
         prompt = await self._with_language(prompt)
-        context = Context.of(prompt)
+        context = await self._context(prompt)
         decision: Decision | None = None
         candidates: list[Candidate] = []
         asked: set[str] = set()
@@ -129,6 +133,10 @@ class Engine:
             return prompt
         language = await asyncio.to_thread(self.detector.detect, prompt.text)
         return replace(prompt, language=language)
+
+    async def _context(self, prompt: Prompt) -> Context:
+        features = await self.encoder.encode(prompt.text) if self.encoder else None
+        return Context(prompt.language, prompt.domain, features)
 
     async def _next_arms(
         self,

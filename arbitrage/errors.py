@@ -18,7 +18,8 @@
     │   ├── TeacherAnswerInvalid
     │   └── TeacherOverBudget  not called, since the budget is spent
     ├── RewardError            the reward model could not score
-    └── SinkError              a sample could not be made durable
+    ├── SinkError              a sample could not be made durable
+    └── SnapshotError          a policy's saved state cannot be read, or written
 
 Every message is one line that says what, where and what to do; nothing in it
 is a secret. `status.py` maps these to gRPC codes, `cli.py` to exit codes.
@@ -189,3 +190,7 @@ class RewardError(ArbitrageError):
 
 class SinkError(ArbitrageError):
     """A sample could not be written; it was not acknowledged."""
+
+
+class SnapshotError(ArbitrageError):
+    """A policy's state that cannot be saved, read, or taken over."""

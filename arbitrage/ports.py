@@ -9,7 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import Any
+
+    import numpy as np
+    import numpy.typing as npt
 
     from arbitrage.errors import NoTeacherAvailable
     from arbitrage.events import Event
@@ -155,6 +159,16 @@ class Calibration(Protocol):
         """Learns from all candidates of one prompt, as `calibrate` has returned them."""
 
 
+class Encoder(Protocol):
+    """Turns a prompt's text into features."""
+
+    async def encode(self, text: str) -> npt.NDArray[np.float32]:
+        """The features of one text, `(features,)`; never blocks the loop for long."""
+
+    async def close(self) -> None:
+        """Frees what the encoder holds."""
+
+
 class Policy(Protocol):
     """Maps a context to a decision, and learns from rewards. Synchronous and pure."""
 
@@ -177,11 +191,33 @@ class Policy(Protocol):
             seen: what the earlier waves brought, scored; empty at first.
         """
 
+    def shares(self, context: Context, arms: Sequence[str]) -> Sequence[float]:
+        """How likely each arm is to be asked in the first wave, were this a prompt now."""
+
     def update(self, context: Context, candidates: Sequence[Candidate]) -> None:
         """Learns from every candidate of one prompt, not from the winner alone."""
 
-    def estimates(self, arms: Sequence[str]) -> Sequence[Estimate]:
-        """What it believes, per language it has seen and arm."""
+    def estimates(
+        self, arms: Sequence[str], languages: Collection[str] | None = None
+    ) -> Sequence[Estimate]:
+        """What it believes of the arms, in these languages or in all it has seen."""
+
+    def state(self) -> Mapping[str, Any]:
+        """All it has learned and how it would go on, for a snapshot: plain values and arrays."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Becomes what `state` was taken from, as far as its own settings let it.
+
+        Raises:
+            SnapshotError: the state is not one of a policy of this kind.
+        """
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Adds what another replica has learned, as if this one had seen its prompts, too.
+
+        Raises:
+            SnapshotError: the state is not one of a policy of this kind.
+        """
 
 
 class Sink(Protocol):

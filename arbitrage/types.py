@@ -14,6 +14,9 @@ from arbitrage.language import UNDETERMINED, normalise
 if TYPE_CHECKING:
     from datetime import datetime
 
+    import numpy as np
+    import numpy.typing as npt
+
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[str, ...] = get_args(Role)
 
@@ -88,16 +91,16 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a policy may see of a prompt before anyone has answered it."""
+    """What a policy may see of a prompt before anyone has answered it.
+
+    Attributes:
+        features: `(features,)`, what an encoder makes of the prompt's text; None where
+            the policy routes by language and domain alone.
+    """
 
     language: str
-    domain: str | None
-    text: str
-
-    @classmethod
-    def of(cls, prompt: Prompt) -> Self:
-        """The context of a prompt."""
-        return cls(prompt.language, prompt.domain, prompt.text)
+    domain: str | None = None
+    features: npt.NDArray[np.float32] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def build(settings: config.Policy) -> ports.Policy:
     >>> from arbitrage import config
     >>> from arbitrage.types import Context
     >>> policy = build(config.Policy(kind="best_of"))
-    >>> policy.select(Context("de", None, "Wie spät ist es?"), ["a", "b", "c"], seen=[])
+    >>> policy.select(Context("de"), ["a", "b", "c"], seen=[])
     Decision(policy='best_of', version=0, arms=('a', 'b', 'c'), propensities=(1.0, 1.0, 1.0), \
 waves=(0, 0, 0))
 

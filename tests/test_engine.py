@@ -344,7 +344,7 @@ async def test_a_language_is_detected_only_where_it_is_not_given() -> None:
     await_given = Script({"a": "A"}, rewards={"a": 0.0})
     sample = await await_given.engine().arbitrate(Prompt.of("空はなぜ青い？", language="en-GB"))
     assert sample.prompt.language == "en"
-    assert await_given.contexts[0] == Context("en", None, "空はなぜ青い？")
+    assert await_given.contexts[0] == Context("en")
 
 
 async def test_observers_hear_it_in_the_order_in_which_it_happens() -> None:

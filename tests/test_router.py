@@ -36,7 +36,7 @@ def stopped(arm: str) -> Candidate:
 
 
 def asked(policy: ports.Policy, language: str, arms: Sequence[str] = ARMS) -> tuple[str, ...]:
-    decision = policy.select(Context(language, None, "?"), arms, [])
+    decision = policy.select(Context(language), arms, [])
     assert decision is not None
     return decision.arms
 
@@ -202,7 +202,7 @@ def test_thompson_finds_each_languages_favourite_and_beats_random() -> None:
             truth = quality[language]
             lost[language] += max(truth.values()) - max(truth[arm] for arm in arms)
             rewards = {arm: float(rng.normal(truth[arm], noise[language])) for arm in arms}
-            policy.update(Context(language, None, "?"), [scored(a, r) for a, r in rewards.items()])
+            policy.update(Context(language), [scored(a, r) for a, r in rewards.items()])
         return policy, lost
 
     thompson, lost = regret("thompson")
@@ -218,7 +218,7 @@ def test_thompson_finds_each_languages_favourite_and_beats_random() -> None:
 def test_thompson_learns_that_an_arm_answers_in_the_wrong_language() -> None:
     policy = router.build(config.Policy(kind="thompson", fan_out=1, audit_rate=0.0))
     for _ in range(10):
-        policy.update(Context("sw", None, "?"), [scored("a", 0.4), scored("b", 0.6), stopped("c")])
+        policy.update(Context("sw"), [scored("a", 0.4), scored("b", 0.6), stopped("c")])
     shares = {e.arm: e.share for e in policy.estimates(("a", "b", "c"))}
     assert shares["c"] < 0.01
     assert shares["b"] > 0.5
@@ -228,9 +228,7 @@ def test_thompson_starts_a_new_language_with_what_is_good_elsewhere() -> None:
     policy = router.build(config.Policy(kind="thompson", fan_out=1, audit_rate=0.0))
     for language in ("de", "fr", "ja", "sw"):
         for _ in range(20):
-            policy.update(
-                Context(language, None, "?"), [scored("a", 1.0), scored("b", 0.0), scored("c", 0.1)]
-            )
+            policy.update(Context(language), [scored("a", 1.0), scored("b", 0.0), scored("c", 0.1)])
     first = [asked(policy, "fi", ("c", "b", "a"))[0] for _ in range(300)]
     assert first.count("a") > 150
 
@@ -288,7 +286,7 @@ def experienced(newcomer_share: float, prompts: int = 300) -> ports.Policy:
     """A policy that knows the first four arms well, `a` as the best."""
     policy = router.build(config.Policy(fan_out=2, newcomer_share=newcomer_share, seed=4))
     for number in range(prompts):
-        context = Context(("de", "fr", "ja")[number % 3], None, "?")
+        context = Context(("de", "fr", "ja")[number % 3])
         answers = [scored(arm, -place + number % 2) for place, arm in enumerate(ARMS[:4])]
         policy.update(context, answers)
     return policy
@@ -320,7 +318,7 @@ def test_the_propensities_of_a_new_arm_are_those_of_the_draw() -> None:
     counts = dict.fromkeys(arms, 0)
     told: dict[str, float] = {}
     for _ in range(rounds):
-        decision = policy.select(Context("de", None, "?"), arms, [])
+        decision = policy.select(Context("de"), arms, [])
         assert decision is not None
         for arm, propensity in zip(decision.arms, decision.propensities, strict=True):
             counts[arm] += 1
@@ -333,7 +331,7 @@ def test_a_new_arm_that_is_good_becomes_an_arm_like_others() -> None:
     policy = experienced(0.2)
     arms = (*ARMS[:4], "new")
     for _ in range(100):
-        policy.update(Context("de", None, "?"), [scored("new", 5.0), scored("a", 0.0)])
+        policy.update(Context("de"), [scored("new", 5.0), scored("a", 0.0)])
     assert sum("new" in asked(policy, "de", arms) for _ in range(200)) == 200
 
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, MinLen
 from pydantic import Discriminator, TypeAdapter, ValidationError
 
-from arbitrage.config.fields import STRICT, Share, Text
+from arbitrage.config.fields import STRICT, Text
 from arbitrage.config.mistakes import Explainer, by_kind, nearest
+from arbitrage.config.policy import FAN_OUT_FORMS, FanOut, Features, Policy, WarmStart
 from arbitrage.config.reward import (
     UNCALIBRATED,
     AnyMember,
@@ -59,6 +60,8 @@ __all__ = [
     "Config",
     "EmbeddedReward",
     "EnsembleReward",
+    "FanOut",
+    "Features",
     "Job",
     "JudgeReward",
     "LiteLLMTeacher",
@@ -78,10 +81,12 @@ __all__ = [
     "TransformersReward",
     "VLLMReward",
     "VLLMTeacher",
+    "WarmStart",
     "judges",
     "load",
     "parse",
 ]
+_DEFAULT_POLICY = Policy()
 _DEFAULT_REWARD = EmbeddedReward()
 
 
@@ -91,31 +96,6 @@ class Service:
 
     listen: Text = "127.0.0.1:50051"
     metrics: Text = "127.0.0.1:9464"
-    __pydantic_config__: ClassVar = STRICT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """How teachers are chosen.
-
-    Attributes:
-        fan_out: teachers asked in the first wave; `best_of` asks all.
-        audit_rate: share of prompts on which everyone is asked, to keep learning.
-        newcomer_share: share of the prompts, beside the audit, in which teachers may be
-            asked that were added after the others had been learned.
-        budget_usd: what all calls to teachers may cost together, over every run on the
-            same sink; then teachers with a price are asked no more.
-        experts: for `fixed`: languages to the arms that answer them, in order of
-            preference, with `default` for the languages not named.
-    """
-
-    kind: Literal["random", "fixed", "best_of", "thompson"] = "thompson"
-    fan_out: Annotated[int, Ge(1)] = 2
-    audit_rate: Share = 0.05
-    newcomer_share: Share = 0.2
-    budget_usd: Annotated[float, Gt(0.0)] | None = None
-    seed: int = 0
-    experts: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)
     __pydantic_config__: ClassVar = STRICT
 
 
@@ -155,7 +135,7 @@ class Config:
     teachers: Annotated[tuple[Annotated[AnyTeacher, Discriminator("kind")], ...], MinLen(1)]
     service: Service = Service()
     reward: Annotated[AnyReward, Discriminator("kind")] = _DEFAULT_REWARD
-    policy: Policy = Policy()
+    policy: Policy = _DEFAULT_POLICY
     sink: Sink = Sink()
     job: Job = Job()
     __pydantic_config__: ClassVar = STRICT
@@ -191,6 +171,7 @@ def parse(data: Mapping[str, Any], source: str = "config") -> Config:
         first = error.errors(include_url=False)[0]
         raise ConfigError(f"{source}: {_EXPLAINER.explain(first)}") from None
     _check_names(config, source)
+    _check_policy(config.policy, f"{source}: policy")
     _check_reward(config.reward, f"{source}: reward")
     _check_judges(config, source)
     return config
@@ -217,6 +198,26 @@ def _check_names(config: Config, source: str) -> None:
             f"{source}: sink.only_trainable: no teacher says trainable = true; set it where the "
             "terms allow it"
         )
+
+
+def _check_policy(policy: Policy, where: str) -> None:
+    waves = policy.waves
+    if waves.min > waves.max:
+        raise ConfigError(f"{where}.fan_out.min: must not be above max, {waves.max}")
+    if waves != FanOut(min=waves.max, max=waves.max) and policy.kind != "pandora":
+        raise ConfigError(
+            f"{where}.fan_out: kind {policy.kind!r} asks a number of teachers in one wave; give "
+            "a number, or set kind = 'pandora'"
+        )
+    if policy.horizon and policy.usd_per_prompt:
+        raise ConfigError(f"{where}.usd_per_prompt: budget_usd over horizon says it; give one")
+    if policy.horizon and not policy.budget_usd:
+        raise ConfigError(f"{where}.horizon: needs budget_usd, which is to last for so long")
+    embeds = policy.features.kind in {"transformers", "llama_cpp"}
+    if embeds and not policy.features.model:
+        raise ConfigError(f"{where}.features.model: is required for {policy.features.kind!r}")
+    if policy.features.model and not embeds:
+        raise ConfigError(f"{where}.features.model: kind {policy.features.kind!r} has no model")
 
 
 def _check_reward(reward: AnyReward, where: str) -> None:
@@ -267,5 +268,6 @@ _EXPLAINER = Explainer(
         "teacher": by_kind(AnyTeacher),
         "reward": by_kind(AnyReward),
         "members": by_kind(AnyMember),
+        "fan_out": FAN_OUT_FORMS,
     },
 )
