@@ -82,14 +82,19 @@ class Engine:
         asked: set[str] = set()
         put_off: set[str] = set()
         unscored: Exception | None = None
-        deadline = asyncio.get_running_loop().time() + self.deadline_seconds
+        loop = asyncio.get_running_loop()
+        started, waves = loop.time(), 0
+        deadline = started + self.deadline_seconds
         with self._in_flight(prompt, listener) as emit:
             while arms := await self._next_arms(prompt, asked, candidates, deadline):
-                wave = self.policy.select(context, arms, candidates)
+                wave = self.policy.select(
+                    context, arms, candidates, wave=waves, elapsed=loop.time() - started
+                )
                 if wave is None:
                     break
                 # what was put off is as if it had not been chosen
                 decision = decision.without(wave.arms).then(wave) if decision else wave
+                waves += 1
                 tried = {c.teacher for c in candidates}
                 candidates = [c for c in candidates if c.teacher not in wave.arms]
                 emit(Routed(prompt, wave))

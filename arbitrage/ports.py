@@ -181,7 +181,13 @@ class Policy(Protocol):
         """How many updates it has learned from."""
 
     def select(
-        self, context: Context, arms: Sequence[str], seen: Sequence[Candidate]
+        self,
+        context: Context,
+        arms: Sequence[str],
+        seen: Sequence[Candidate],
+        *,
+        wave: int = 0,
+        elapsed: float = 0.0,
     ) -> Decision | None:
         """Chooses the next wave, or None when no further arm is worth asking.
 
@@ -189,6 +195,8 @@ class Policy(Protocol):
             context: what may be known of the prompt.
             arms: arms not yet asked for this prompt, at least one.
             seen: what the earlier waves brought, scored; empty at first.
+            wave: how many waves were asked before.
+            elapsed: seconds since the prompt came.
         """
 
     def shares(self, context: Context, arms: Sequence[str]) -> Sequence[float]:

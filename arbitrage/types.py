@@ -307,6 +307,9 @@ class Estimate:
         reward: expected reward, gates counted; NaN-free, in the reward's units.
         standard_error: of `reward`.
         share: probability that the arm is asked when a prompt of this language comes.
+        cost_usd: what a call of the arm is expected to cost; None where nobody has told.
+        best: probability that no arm has a higher expected reward; None where nobody has
+            told.
     """
 
     language: str
@@ -316,6 +319,8 @@ class Estimate:
     reward: float
     standard_error: float
     share: float
+    cost_usd: float | None = None
+    best: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

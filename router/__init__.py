@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from arbitrage.errors import ConfigError
 from router.best_of import BestOf
 from router.fixed import Fixed
+from router.linucb import LinUCB
+from router.pandora import Pandora
 from router.random import Random
 from router.thompson import Thompson
 
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "build"]
 
 KINDS: Mapping[str, Callable[[config.Policy], ports.Policy]] = {
-    "best_of": BestOf.of,
-    "fixed": Fixed.of,
-    "random": Random.of,
-    "thompson": Thompson.of,
+    "best_of": BestOf,
+    "fixed": Fixed,
+    "linucb": LinUCB,
+    "pandora": Pandora,
+    "random": Random,
+    "thompson": Thompson,
 }
 
 

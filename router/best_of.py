@@ -10,6 +10,7 @@ from router.policy import OneWave
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from arbitrage.types import Context
     from router.lottery import Lottery
 
 
@@ -18,7 +19,7 @@ class BestOf(OneWave):
 
     kind = "best_of"
 
-    def lottery(self, language: str, arms: Sequence[str]) -> Lottery:
+    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
         """All arms for sure."""
-        del language
+        del context
         return Listed(len(arms), tuple(range(len(arms))))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from arbitrage.errors import ConfigError
 from arbitrage.language import normalise, parent
@@ -12,10 +10,10 @@ from router.lottery import Listed
 from router.policy import OneWave
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from arbitrage import config
-    from router.lottery import Lottery
+    from arbitrage.types import Context
 
 DEFAULT = "default"
 
@@ -27,12 +25,13 @@ class Fixed(OneWave):
     answered by the experts of its parent language, then by the default ones,
     then by whoever is available.
 
+    >>> from arbitrage import config
+    >>> from arbitrage.types import Context
     >>> experts = {"no": ("viking",), "default": ("polyglot", "viking")}
-    >>> rng = np.random.default_rng(0)
-    >>> fixed = Fixed(experts=experts, fan_out=1, audit_rate=0.0, rng=rng)
+    >>> fixed = Fixed(config.Policy(kind="fixed", experts=experts, fan_out=1))
     >>> arms = ("polyglot", "viking", "other")
-    >>> [arms[fixed.lottery(tag, arms).draw(rng)[0]] for tag in ("no", "nb", "de")]
-    ['viking', 'viking', 'polyglot']
+    >>> [fixed.lottery(Context(tag), arms).listed for tag in ("no", "nb", "de")]
+    [(1,), (1,), (0,)]
 
     Raises:
         ConfigError: there are no default experts, or one language has two lists.
@@ -40,36 +39,20 @@ class Fixed(OneWave):
 
     kind = "fixed"
 
-    def __init__(
-        self,
-        *,
-        experts: Mapping[str, Sequence[str]],
-        fan_out: int,
-        audit_rate: float,
-        rng: np.random.Generator,
-    ) -> None:
-        super().__init__(fan_out=fan_out, audit_rate=audit_rate, rng=rng)
-        if DEFAULT not in experts:
+    def __init__(self, settings: config.Policy) -> None:
+        super().__init__(settings)
+        if DEFAULT not in settings.experts:
             raise ConfigError("policy.experts.default: is required for kind 'fixed'")
         self._experts: dict[str, Sequence[str]] = {}
-        for tag, arms in experts.items():
+        for tag, arms in settings.experts.items():
             language = tag if tag == DEFAULT else normalise(tag)
             if language in self._experts:
                 raise ConfigError(f"policy.experts.{tag}: {language!r} has a list already")
             self._experts[language] = tuple(dict.fromkeys(arms))
 
-    @classmethod
-    def of(cls, settings: config.Policy) -> Self:
-        """Makes the policy from its configuration."""
-        return cls(
-            experts=settings.experts,
-            fan_out=settings.fan_out,
-            audit_rate=settings.audit_rate,
-            rng=np.random.default_rng(settings.seed),
-        )
-
-    def lottery(self, language: str, arms: Sequence[str]) -> Lottery:
+    def lottery(self, context: Context, arms: Sequence[str]) -> Listed:
         """The head of the list for sure, and nobody else."""
+        language = context.language
         number = {arm: i for i, arm in enumerate(arms)}
         for key in (language, parent(language), DEFAULT):
             listed = [number[arm] for arm in self._experts.get(key or "", ()) if arm in number]

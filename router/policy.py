@@ -1,22 +1,25 @@
-"""What all one-wave policies share: the wave rule, the audit, the learning, the answer to "why"."""
+"""What all policies share: what they learn, the audit, the answer to "why", their state."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from arbitrage.types import Decision, Estimate
-from router.belief import Belief
+from arbitrage.types import Context, Decision, Estimate
+from router.experience import Experience, understanding
 from router.lottery import Audited, Introduced
+from router.pacer import Pacer
 from router.statistics import SCORED, STOPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from arbitrage import config
-    from arbitrage.types import Candidate, Context
+    from arbitrage.types import Candidate
+    from router.arrays import FloatArray
+    from router.belief import Belief
     from router.lottery import Lottery
 
 _ACQUAINTED = 50  # answers after which no arm is new
@@ -26,59 +29,124 @@ _STRANGE_SHARE = 0.1  # of the arms' mean number of answers; with fewer, one is
 class OneWave(ABC):
     """Asks one wave of arms, and another only while no answer has passed the gates.
 
-    On a share `audit_rate` of the prompts the first wave asks everyone. Every policy
-    keeps the same belief, whether it chooses by it or not, so that what was
-    learned under one can be read, and later be taken over by another.
+    On a share `audit_rate` of the prompts the first wave asks everyone.
 
     Attributes:
         kind: the policy's name in the configuration.
         version: how many updates it has learned from.
-        belief: what it has learned.
+        experience: what it has learned, whether it chooses by it or not.
     """
 
     kind: ClassVar[str]
     explores: ClassVar[bool] = False
     """Whether it asks an arm because it does not know it."""
 
-    def __init__(
-        self,
-        *,
-        fan_out: int,
-        audit_rate: float,
-        rng: np.random.Generator,
-        newcomer_share: float = 1.0,
-    ) -> None:
+    def __init__(self, settings: config.Policy) -> None:
         self.version = 0
-        self.belief = Belief()
-        self._fan_out = fan_out
-        self._audit_rate = audit_rate
-        self._newcomer_share = newcomer_share
-        self._rng = rng
+        self.experience = Experience.of(settings)
+        self._fan_out = settings.waves.max
+        self._audit_rate = settings.audit_rate
+        self._newcomer_share = settings.newcomer_share
+        self._pacer = Pacer.of(settings)
+        self._rng = np.random.default_rng(settings.seed)
 
-    @classmethod
-    def of(cls, settings: config.Policy) -> Self:
-        """Makes the policy from its configuration."""
-        rng = np.random.default_rng(settings.seed)
-        return cls(
-            fan_out=settings.fan_out,
-            audit_rate=settings.audit_rate,
-            rng=rng,
-            newcomer_share=settings.newcomer_share,
-        )
+    @property
+    def belief(self) -> Belief:
+        """What it expects of each arm."""
+        return self.experience.belief
+
+    @property
+    def price(self) -> float:
+        """What is being paid for quality, see `router.pacer`; 0 without a budget."""
+        return self._pacer.price
+
+    @property
+    def spend_per_prompt(self) -> float:
+        """What a prompt has cost of late, in US dollars."""
+        return self._pacer.usd_per_prompt
 
     @abstractmethod
-    def lottery(self, language: str, arms: Sequence[str]) -> Lottery:
-        """How a wave of these arms is drawn for a prompt of this language."""
+    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
+        """How a wave of these arms is drawn for a prompt."""
 
     def select(
-        self, context: Context, arms: Sequence[str], seen: Sequence[Candidate]
+        self,
+        context: Context,
+        arms: Sequence[str],
+        seen: Sequence[Candidate],
+        *,
+        wave: int = 0,
+        elapsed: float = 0.0,
     ) -> Decision | None:
         """Chooses a wave, numbered 0; None once an answer may win."""
+        del wave, elapsed
         if any(candidate.may_win for candidate in seen):
             return None
-        lottery = self._introduced(context.language, arms)
-        if not seen:
-            lottery = Audited(lottery, self._audit_rate)
+        return self._drawn(self._first(context, arms, audited=not seen), arms)
+
+    def shares(self, context: Context, arms: Sequence[str]) -> Sequence[float]:
+        """How likely each arm is to be asked in the first wave, the audit included."""
+        if not arms:
+            return ()
+        shares: list[float] = self._first(context, arms).inclusion(np.arange(len(arms))).tolist()
+        return shares
+
+    def update(self, context: Context, candidates: Sequence[Candidate]) -> None:
+        """Learns from all that were scored or stopped; who failed is unavailable, not bad."""
+        self.experience.learn(context, candidates)
+        self._pacer.charge(sum(candidate.cost_usd for candidate in candidates))
+        self.version += 1
+
+    def estimates(
+        self, arms: Sequence[str], languages: Collection[str] | None = None
+    ) -> Sequence[Estimate]:
+        """Language by language, in alphabetical order, each with `arms` in their order."""
+        known = self.belief.statistics.languages
+        return [
+            estimate
+            for language in sorted(known)
+            if languages is None or language in languages
+            for estimate in self._estimates_in(language, arms)
+        ]
+
+    def state(self) -> dict[str, Any]:
+        """All it has learned, and how it would go on."""
+        return {
+            "version": self.version,
+            "experience": self.experience.state(),
+            "pacer": self._pacer.state(),
+            "own": self._own(),
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Becomes what `state` was taken from."""
+        with understanding():
+            self.version = int(state["version"])
+            self.experience.restore(state["experience"])
+            self._pacer.restore(state["pacer"])
+            self._become(state["own"])
+            self._rng.bit_generator.state = state["rng"]
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Adds what another replica has learned, as if this one had seen its prompts, too."""
+        with understanding():
+            self.experience.merge(self.experience.like(state["experience"]))
+            self._pacer.merge(state["pacer"])
+            self._join(state["own"], int(state["version"]))
+            self.version += int(state["version"])
+
+    def _own(self) -> dict[str, Any]:
+        """What a kind of policy keeps beside the experience."""
+        return {}
+
+    def _become(self, own: Mapping[str, Any]) -> None:
+        """Takes over what `_own` gave."""
+
+    def _join(self, own: Mapping[str, Any], version: int) -> None:
+        """Adds what another replica's `_own` gave, after so many updates."""
+
+    def _drawn(self, lottery: Lottery, arms: Sequence[str]) -> Decision:
         chosen = lottery.draw(self._rng)
         return Decision(
             policy=self.kind,
@@ -88,53 +156,51 @@ class OneWave(ABC):
             waves=(0,) * len(chosen),
         )
 
-    def update(self, context: Context, candidates: Sequence[Candidate]) -> None:
-        """Learns from all that were scored or stopped; who failed is unavailable, not bad."""
-        self.belief.learn(context.language, candidates)
-        self.version += 1
+    def _first(self, context: Context, arms: Sequence[str], *, audited: bool = True) -> Lottery:
+        lottery = self._introduced(context, arms)
+        return Audited(lottery, self._audit_rate) if audited else lottery
 
-    def estimates(self, arms: Sequence[str]) -> Sequence[Estimate]:
-        """Language by language, in alphabetical order, each with `arms` in their order."""
-        return [
-            estimate
-            for language in sorted(self.belief.statistics.languages)
-            for estimate in self._estimates_in(language, arms)
-        ]
-
-    def _introduced(self, language: str, arms: Sequence[str]) -> Lottery:
+    def _introduced(self, context: Context, arms: Sequence[str]) -> Lottery:
         """The lottery, in which arms that nobody knows yet take part on a share of the prompts.
 
         What is unknown may be the best, so a policy that explores would ask a new arm
         nearly always until it is known: in every language, and were it a poor one.
         """
-        lottery = self.lottery(language, arms)
+        lottery = self.lottery(context, arms)
         if not self.explores or self._newcomer_share >= 1.0:
             return lottery
         answers = self.belief.statistics.answers(arms)
-        if answers.mean() < _ACQUAINTED:
+        usual = answers.mean()
+        if usual < _ACQUAINTED:
             return lottery  # all are new
-        known = np.flatnonzero(answers >= min(_ACQUAINTED, _STRANGE_SHARE * answers.mean()))
+        known = np.flatnonzero(answers >= min(_ACQUAINTED, _STRANGE_SHARE * usual))
         if not self._fan_out <= len(known) < len(arms):
             return lottery
-        among_known = self.lottery(language, [arms[int(i)] for i in known])
+        among_known = self.lottery(context, [arms[int(i)] for i in known])
         return Introduced(lottery, among_known, known, self._newcomer_share)
+
+    def _toll(self, context: Context, arms: Sequence[str]) -> FloatArray | float:
+        """What asking each arm takes off its reward, `(arms,)`, in the language's spreads."""
+        if not self._pacer.price:
+            return 0.0
+        return self._pacer.price * self.experience.costs.usd(context.language, arms)
 
     def _estimates_in(self, language: str, arms: Sequence[str]) -> Sequence[Estimate]:
         if not arms:
             return ()
+        context = Context(language)
         sums = self.belief.statistics.of(language, arms)
-        posterior = self.belief.posterior(language, arms)
-        lottery = Audited(self._introduced(language, arms), self._audit_rate)
-        shares = lottery.inclusion(np.arange(len(arms)))
+        posterior = self.belief.posterior(*self.experience.place(context), arms)
+        shares = self.shares(context, arms)
         return [
             Estimate(
                 language=language,
                 arm=arm,
-                scored=int(sums[i, SCORED]),
-                stopped=int(sums[i, STOPPED]),
+                scored=round(float(sums[i, SCORED])),
+                stopped=round(float(sums[i, STOPPED])),
                 reward=float(posterior.mean[i]),
                 standard_error=float(posterior.sd[i]),
-                share=float(shares[i]),
+                share=shares[i],
             )
             for i, arm in enumerate(arms)
         ]

@@ -10,6 +10,7 @@ from router.policy import OneWave
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from arbitrage.types import Context
     from router.lottery import Lottery
 
 
@@ -18,7 +19,7 @@ class Random(OneWave):
 
     kind = "random"
 
-    def lottery(self, language: str, arms: Sequence[str]) -> Lottery:
+    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
         """Every set of `fan_out` arms alike."""
-        del language
+        del context
         return Uniform(len(arms), self._fan_out)

@@ -1,101 +1,202 @@
-"""What was seen, in sums that add up: the part of a policy that is worth keeping."""
+"""What was seen, in sums that add up: the part of a belief that is worth keeping."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from arbitrage.errors import SnapshotError
+from router.arrays import grown
+from router.leaf import untyped
 
-    from arbitrage.types import Candidate
-    from router.arrays import FloatArray
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from router.arrays import FloatArray, IntArray
+    from router.judgement import Judgement
+    from router.leaf import Leaf
 
 SCORED, TOTAL, SQUARES, STOPPED = range(4)
-
-_LARGEST_REWARD = 1e30  # larger ones are no scores, and their squares would leave float64
+FIGURES = 4
 
 
 class Statistics:
-    """Sufficient statistics of a Gaussian reward, per language and arm.
+    """Sufficient statistics of a linear model of rewards, per leaf and arm.
+
+    A leaf is a language and a domain. `features` is the number of features, x.
 
     Attributes:
-        languages: row of each language in `sums`, in the order in which they came.
+        leaves: row of each leaf in `sums`, in the order in which they came.
         arms: column of each arm in `sums`.
-        sums: `(languages + 1, arms + 1, 4)`; `SCORED` candidates, `TOTAL` and sum of
-            `SQUARES` of their rewards, and candidates that a gate `STOPPED`. The
-            last row and the last column stay zero: they stand for any language
-            and any arm not seen.
+        sums: `(leaves, arms, 4 + 3 * features)`, with room for more, of which the last
+            column stays zero and stands for any arm not seen: `SCORED` candidates,
+            `TOTAL` and sum of `SQUARES` of their rewards r, candidates that a gate
+            `STOPPED`; then the sums of x over the scored, of r * x over the scored, and of
+            x over the stopped ones.
+        scatter: `(arms, features, features)`, sum over leaves of the scatter of x around
+            its mean in the leaf: what is left of x to explain rewards with.
+        judged: `(arms,)`, answers of each arm over all leaves.
 
     Two sets of statistics add up to what one would hold that had seen both:
 
-    >>> from arbitrage.types import Candidate, Completion, Score
-    >>> left, right = Statistics(), Statistics()
-    >>> left.add("de", [Candidate("a", Completion("Ja."), score=Score(2.0, {}))])
-    >>> right.add("de", [Candidate("a", Completion("Nein."), score=Score(3.0, {}))])
-    >>> (left + right).of("de", ["a", "never seen"]).tolist()
+    >>> left, right = Statistics(features=1), Statistics(features=1)
+    >>> columns = left.add(("de", ""), np.array([0.5]), [("a", 2.0)])
+    >>> columns = right.add(("de", ""), np.array([0.1]), [("a", 3.0)])
+    >>> left.merge(right)
+    >>> left.of("de", ["a", "never seen"]).tolist()
     [[2.0, 5.0, 13.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
     """
 
-    def __init__(self) -> None:
-        self.languages: dict[str, int] = {}
+    def __init__(self, features: int = 0) -> None:
+        self.features = features
+        self.leaves: dict[Leaf, int] = {}
         self.arms: dict[str, int] = {}
-        self.sums: FloatArray = np.zeros((1, 1, 4))
+        self.sums: FloatArray = np.zeros((1, 1, FIGURES + 3 * features))
+        self.scatter: FloatArray = np.zeros((1, features, features))
+        self._rows: dict[str, list[int]] = {}
+        self.judged: FloatArray = np.zeros(1)
 
-    def add(self, language: str, candidates: Iterable[Candidate]) -> None:
-        """Counts what the reward model or a gate has judged; a failure says nothing of quality."""
-        for candidate in candidates:
-            if candidate.failure:
-                continue
-            reward = candidate.reward
-            if candidate.gates:
-                self._cell(language, candidate.teacher)[STOPPED] += 1.0
-            elif reward is not None and abs(reward) <= _LARGEST_REWARD:
-                self._cell(language, candidate.teacher)[:STOPPED] += (1.0, reward, reward * reward)
+    @property
+    def languages(self) -> Sequence[str]:
+        """Those that anything is known of, in the order in which they came."""
+        return list(self._rows)
+
+    def add(
+        self, leaf: Leaf, x: FloatArray, told: Sequence[Judgement], keep: float = 1.0
+    ) -> list[int]:
+        """Counts the judgements of one prompt.
+
+        Args:
+            leaf: the language and domain of the prompt.
+            x: `(features,)`.
+            told: what its candidates say, at least one.
+            keep: share of what was known of the language that still counts.
+
+        Returns:
+            The column of each judgement's arm.
+        """
+        row = self._row(leaf)
+        columns = [self._column(arm) for arm, _ in told]
+        if keep < 1.0:
+            self._forget(leaf[0], keep)
+        sums = self.sums[row]
+        k = self.features
+        for column, (_, reward) in zip(columns, told, strict=True):
+            cell = sums[column]
+            answers = cell[SCORED] + cell[STOPPED]
+            if k and answers:
+                away = x - (cell[FIGURES : FIGURES + k] + cell[FIGURES + 2 * k :]) / answers
+                self.scatter[column] += np.multiply.outer(away, away * (answers / (answers + 1.0)))
+            self.judged[column] += 1.0
+            if reward is None:
+                cell[STOPPED] += 1.0
+                cell[FIGURES + 2 * k :] += x
+            else:
+                cell[:STOPPED] += (1.0, reward, reward * reward)
+                cell[FIGURES : FIGURES + k] += x
+                cell[FIGURES + k : FIGURES + 2 * k] += reward * x
+        return columns
 
     def of(self, language: str, arms: Iterable[str]) -> FloatArray:
-        """The sums of these arms in one language, `(arms, 4)`."""
-        table: FloatArray = self.sums[self.row(language), self.columns(arms)]
-        return table
+        """The figures of these arms in one language, `(arms, 4)`."""
+        figures = self.sums[self.rows(language), :, :FIGURES].sum(axis=0)
+        return np.array([figures[self.arms[a]] if a in self.arms else np.zeros(4) for a in arms])
 
     def answers(self, arms: Iterable[str]) -> FloatArray:
         """How many answers of these arms were judged in any language, `(arms,)`."""
-        counts: FloatArray = self.sums[:, self.columns(arms)][..., [SCORED, STOPPED]].sum((0, 2))
-        return counts
+        return np.array([self.judged[self.arms[a]] if a in self.arms else 0.0 for a in arms])
 
-    def row(self, language: str) -> int:
-        """Where a language stands in `sums`."""
-        return self.languages.get(language, -1)
+    def rows(self, language: str) -> IntArray:
+        """Where the leaves of a language stand in `sums`; none if it was not seen."""
+        return np.array(self._rows.get(language, ()), dtype=np.intp)
 
-    def columns(self, arms: Iterable[str]) -> list[int]:
-        """Where arms stand in `sums`."""
-        return [self.arms.get(arm, -1) for arm in arms]
+    def merge(self, other: Statistics) -> None:
+        """Adds what another has seen; the scatter by Chan, Golub & LeVeque (1983)."""
+        k = self.features
+        if other.features != k:
+            raise SnapshotError(f"{other.features} features do not go with {k}")
+        columns = [self._column(arm) for arm in other.arms]
+        theirs = [other.arms[arm] for arm in other.arms]
+        self.scatter[columns] += other.scatter[theirs]
+        for leaf, their_row in other.leaves.items():
+            row = self._row(leaf)
+            ours, added = self.sums[row, columns], other.sums[their_row, theirs]
+            if k:
+                (n, mean), (m, their_mean) = self._mean_x(ours), self._mean_x(added)
+                away = their_mean - mean
+                weight = n * m / np.maximum(n + m, 1.0)
+                self.scatter[columns] += np.einsum("a,ai,aj->aij", weight, away, away)
+            self.sums[row, columns] = ours + added
+        self._count()
 
-    def __add__(self, other: Statistics) -> Statistics:
-        both = Statistics()
-        for part in (self, other):
-            for language in part.languages:
-                both.languages.setdefault(language, len(both.languages))
-            for arm in part.arms:
-                both.arms.setdefault(arm, len(both.arms))
-        both.sums = grown(both.sums, len(both.languages) + 1, len(both.arms) + 1)
-        for part in (self, other):
-            rows = [both.languages[language] for language in part.languages]
-            both.sums[np.ix_(rows, both.columns(part.arms))] += part.sums[:-1, :-1]
-        return both
+    def plain(self) -> Statistics:
+        """The same without features and prompt types, whose answers count for no domain."""
+        plain = Statistics(self.features)
+        for arm in self.arms:
+            plain._column(arm)
+        for leaf, row in self.leaves.items():
+            into = plain._row(untyped(leaf))
+            plain.sums[into, : len(self.arms), :FIGURES] += self.sums[
+                row, : len(self.arms), :FIGURES
+            ]
+        plain._count()
+        return plain
 
-    def _cell(self, language: str, arm: str) -> FloatArray:
-        row = self.languages.setdefault(language, len(self.languages))
-        column = self.arms.setdefault(arm, len(self.arms))
-        self.sums = grown(self.sums, len(self.languages) + 1, len(self.arms) + 1)
-        cell: FloatArray = self.sums[row, column]
-        return cell
+    def state(self) -> dict[str, Any]:
+        """Everything, for a snapshot."""
+        return {
+            "features": self.features,
+            "leaves": [list(leaf) for leaf in self.leaves],
+            "arms": list(self.arms),
+            "sums": self.sums[: len(self.leaves), : len(self.arms)].copy(),
+            "scatter": self.scatter[: len(self.arms)].copy(),
+        }
 
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Statistics:
+        """What `state` was taken from."""
+        self = cls(int(state["features"]))
+        for arm in state["arms"]:
+            self._column(arm)
+        for language, domain in state["leaves"]:
+            self._row((language, domain))
+        self.sums[: len(self.leaves), : len(self.arms)] = state["sums"]
+        self.scatter[: len(self.arms)] = state["scatter"]
+        self._count()
+        return self
 
-def grown(table: FloatArray, rows: int, columns: int) -> FloatArray:
-    """The table with zeros behind its rows and columns; itself if it is large enough."""
-    missing = (rows - table.shape[0], columns - table.shape[1])
-    if missing == (0, 0):
-        return table
-    return np.pad(table, ((0, missing[0]), (0, missing[1]), (0, 0)))
+    def _mean_x(self, cells: FloatArray) -> tuple[FloatArray, FloatArray]:
+        k = self.features
+        answers = cells[..., SCORED] + cells[..., STOPPED]
+        total = cells[..., FIGURES : FIGURES + k] + cells[..., FIGURES + 2 * k :]
+        return answers, total / np.maximum(answers, 1.0)[..., None]
+
+    def _forget(self, language: str, keep: float) -> None:
+        """Discounts a language; each arm's scatter by its share of the answers there."""
+        rows = self.rows(language)
+        forgotten = (1.0 - keep) * self.sums[rows][:, :, [SCORED, STOPPED]].sum(axis=(0, 2))
+        share = forgotten / np.maximum(self.judged, 1.0)
+        self.scatter *= (1.0 - share)[:, None, None]
+        self.judged -= forgotten
+        self.sums[rows] *= keep
+
+    def _count(self) -> None:
+        self.judged = self.sums[..., [SCORED, STOPPED]].sum(axis=(0, 2))
+
+    def _row(self, leaf: Leaf) -> int:
+        row = self.leaves.get(leaf)
+        if row is None:
+            row = self.leaves[leaf] = len(self.leaves)
+            self._rows.setdefault(leaf[0], []).append(row)
+            self.sums = grown(self.sums, len(self.leaves), len(self.arms) + 1)
+        return row
+
+    def _column(self, arm: str) -> int:
+        column = self.arms.get(arm)
+        if column is None:
+            column = self.arms[arm] = len(self.arms)
+            self.sums = grown(self.sums, len(self.leaves), len(self.arms) + 1)
+            self.scatter = grown(self.scatter, self.sums.shape[1])
+            self.judged = grown(self.judged, self.sums.shape[1])
+        return column

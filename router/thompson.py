@@ -13,31 +13,32 @@ from router.policy import OneWave
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from arbitrage.types import Context
     from router.arrays import FloatArray, IntArray
-    from router.belief import Posterior
     from router.lottery import Lottery
 
 
 @dataclass(frozen=True, slots=True)
 class LargestDraws:
-    """The `count` arms whose draws from the posterior are largest."""
+    """The `count` arms whose draws are largest, of one Gaussian draw an arm."""
 
-    posterior: Posterior
+    mean: FloatArray
+    sd: FloatArray
     count: int
 
     @property
     def size(self) -> int:
         """One arm for each Gaussian."""
-        return len(self.posterior.mean)
+        return len(self.mean)
 
     def draw(self, rng: np.random.Generator) -> IntArray:
         """One draw an arm, the largest first."""
-        drawn = self.posterior.mean + self.posterior.sd * rng.standard_normal(self.size)
+        drawn = self.mean + self.sd * rng.standard_normal(self.size)
         return np.argsort(-drawn, kind="stable")[: self.count]
 
     def inclusion(self, arms: IntArray) -> FloatArray:
         """By numerical integration, see `router.inclusion.top_k`."""
-        return top_k(self.posterior.mean, self.posterior.sd, self.count, arms)
+        return top_k(self.mean, self.sd, self.count, arms)
 
 
 class Thompson(OneWave):
@@ -50,6 +51,8 @@ class Thompson(OneWave):
     kind = "thompson"
     explores = True
 
-    def lottery(self, language: str, arms: Sequence[str]) -> Lottery:
+    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
         """The largest of one draw an arm."""
-        return LargestDraws(self.belief.posterior(language, arms), self._fan_out)
+        posterior = self.belief.posterior(*self.experience.place(context), arms)
+        worth = posterior.mean - posterior.spread * self._toll(context, arms)
+        return LargestDraws(worth, posterior.sd, self._fan_out)

@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import router
 from arbitrage import config
 from arbitrage.errors import ConfigError
 from arbitrage.types import Candidate, Completion, Context, Score, Verdict
-from router.belief import Belief
-from router.inclusion import top_k
-from router.statistics import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,147 +34,6 @@ def asked(policy: ports.Policy, language: str, arms: Sequence[str] = ARMS) -> tu
     decision = policy.select(Context(language), arms, [])
     assert decision is not None
     return decision.arms
-
-
-# Inclusion probabilities
-
-
-@pytest.mark.parametrize("k", [1, 2, 3])
-@pytest.mark.parametrize(
-    ("mean", "sd"),
-    [
-        pytest.param([0.0, 1e-9, -1e-9, 0.0, 0.0], [1.0] * 5, id="near-equal"),
-        pytest.param([0.0, 0.3, 0.7, 1.5, -2.0, 0.1], [1.0, 0.5, 0.2, 1.0, 2.0, 0.1], id="mixed"),
-        pytest.param([0.0, 0.1, 0.0, 0.05], [1e-4, 10.0, 1.0, 1e-3], id="very-different-sds"),
-        pytest.param([5.0, 5.0, 5.001, 0.0, 0.0], [1e-3, 1e-3, 1e-3, 3.0, 3.0], id="narrow-ties"),
-        pytest.param(list(np.linspace(-1e4, 1e4, 12)), [2e3] * 12, id="large-scale"),
-        pytest.param([0.0] * 40, list(np.linspace(0.1, 3.0, 40)), id="many"),
-    ],
-)
-def test_the_inclusion_integral_agrees_with_simulation(
-    mean: list[float], sd: list[float], k: int
-) -> None:
-    arms, draws = len(mean), 40_000
-    rng = np.random.default_rng(2)
-    drawn = rng.normal(mean, sd, (draws, arms))
-    kept = np.argpartition(-drawn, k - 1, axis=1)[:, :k]
-    frequency = np.bincount(kept.ravel(), minlength=arms) / draws
-    p = top_k(np.array(mean), np.array(sd), k, np.arange(arms))
-    assert np.all(np.abs(p - frequency) <= 4.5 * np.sqrt(p * (1 - p) / draws) + 1e-3)
-    assert p.sum() == pytest.approx(k, abs=2e-3)
-
-
-gaussians = st.lists(
-    st.tuples(st.floats(-5.0, 5.0), st.floats(0.01, 10.0)), min_size=2, max_size=12
-)
-
-
-@settings(deadline=None, derandomize=True)
-@given(arms=gaussians, k=st.integers(1, 12), data=st.data())
-def test_inclusion_sums_to_k_and_ignores_the_order_of_arms(
-    arms: list[tuple[float, float]], k: int, data: st.DataObject
-) -> None:
-    order = np.array(data.draw(st.permutations(range(len(arms)))))
-    mean, sd = np.array(arms).T
-    everyone = np.arange(len(arms))
-    p = top_k(mean, sd, k, everyone)
-    assert np.all((p > 0.0) & (p <= 1.0))
-    assert p.sum() == pytest.approx(min(k, len(arms)), abs=5e-3)
-    assert top_k(mean[order], sd[order], k, everyone) == pytest.approx(p[order], abs=1e-9)
-    assert top_k(mean, sd, k, order[:2]) == pytest.approx(p[order[:2]], abs=1e-12)
-
-
-def test_two_arms_have_a_closed_form() -> None:
-    p = top_k(np.array([0.0, 1.0]), np.array([3.0, 4.0]), 1, np.arange(2))
-    assert p == pytest.approx([0.4207402906, 0.5792597094], abs=1e-4)
-
-
-def test_a_hopeless_arm_keeps_a_positive_probability() -> None:
-    p = top_k(np.array([0.0, 1e6]), np.array([1.0, 1.0]), 1, np.arange(2))
-    assert 0.0 < p[0] < 1e-9
-    assert p[1] == pytest.approx(1.0)
-
-
-# Statistics and belief
-
-histories = st.lists(
-    st.tuples(
-        st.sampled_from(["de", "fr", "ja"]),
-        st.one_of(
-            st.builds(scored, st.sampled_from(ARMS), st.integers(-50, 50).map(float)),
-            st.builds(stopped, st.sampled_from(ARMS)),
-        ),
-    ),
-    max_size=20,
-)
-
-
-@settings(deadline=None, derandomize=True)
-@given(left=histories, right=histories)
-def test_statistics_of_two_streams_add_up(
-    left: list[tuple[str, Candidate]], right: list[tuple[str, Candidate]]
-) -> None:
-    def seen(history: list[tuple[str, Candidate]]) -> Statistics:
-        statistics = Statistics()
-        for language, candidate in history:
-            statistics.add(language, [candidate])
-        return statistics
-
-    one, two = seen(left), seen(right)
-    before = one.sums.copy()
-    whole, sum_, mus = seen(left + right), one + two, two + one
-    assert np.array_equal(one.sums, before)
-    assert set(whole.languages) == set(sum_.languages) == set(mus.languages)
-    for language in ("de", "fr", "ja", "unseen"):
-        expected = whole.of(language, (*ARMS, "unseen"))
-        assert np.array_equal(sum_.of(language, (*ARMS, "unseen")), expected)
-        assert np.array_equal(mus.of(language, (*ARMS, "unseen")), expected)
-
-
-@settings(deadline=None, derandomize=True)
-@given(
-    rewards=st.lists(st.floats(-1.0, 1.0), min_size=12, max_size=12).filter(
-        lambda rewards: np.std(rewards) > 0.1
-    ),
-    factor=st.sampled_from([1e-6, 1.0, 1e3]),
-    shift=st.sampled_from([0.0, -2.0, 30.0]),
-)
-def test_beliefs_do_not_depend_on_the_rewards_scale(
-    rewards: list[float], factor: float, shift: float
-) -> None:
-    plain, other = Belief(), Belief()
-    for i, reward in enumerate(rewards):
-        language, arm = ("de", "fr")[i % 2], ARMS[i % 3]
-        plain.learn(language, [scored(arm, reward), stopped("e")])
-        other.learn(language, [scored(arm, factor * (reward + shift)), stopped("e")])
-    for language in ("de", "fr", "unseen"):
-        expected, actual = plain.posterior(language, ARMS), other.posterior(language, ARMS)
-        assert actual.mean == pytest.approx(
-            factor * (expected.mean + shift), rel=1e-6, abs=1e-6 * factor
-        )
-        assert actual.sd == pytest.approx(factor * expected.sd, rel=1e-6)
-
-
-def test_rewards_at_the_edge_of_what_is_a_number_do_no_harm() -> None:
-    belief = Belief()
-    belief.learn("de", [scored("a", 1e-29), scored("b", -1e-29)])
-    belief.learn("fr", [scored("a", 1e30), scored("b", 1e30), scored("a", -1e30)])
-    belief.learn("ja", [scored("a", 0.5)] * 3)
-    for language in ("de", "fr", "ja", "unseen"):
-        posterior = belief.posterior(language, ARMS)
-        assert np.isfinite(posterior.mean).all()
-        assert np.isfinite(posterior.sd).all()
-        assert (posterior.sd > 0.0).all()
-
-
-def test_a_language_with_two_prompts_borrows_its_spread() -> None:
-    belief = Belief()
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        belief.learn("de", [scored(arm, float(rng.normal(0.0, 0.01))) for arm in ("a", "b")])
-    belief.learn("sw", [scored("a", 0.501), scored("b", 0.497)])
-    sd = belief.posterior("sw", ["a", "b", "new"]).sd
-    assert np.all((sd > 0.002) & (sd < 0.02)), "of the order of 0.01, not of 1"
 
 
 # Policies

@@ -30,12 +30,16 @@ class FanOut:
         latency_budget: seconds within which the last answer should be there: no
             teacher is asked that is likely to take longer. Without it, only the
             prompt's deadline counts.
+        least_gain: by how much a further teacher must be expected to raise the best
+            reward, in spreads of the language's rewards, to be asked; what it costs
+            comes on top where there is a budget.
     """
 
     min: Annotated[int, Ge(1)] = 1
     max: Annotated[int, Ge(1)] = 2
     waves: Annotated[int, Ge(1)] = 1
     latency_budget: Annotated[float, Gt(0.0)] | None = None
+    least_gain: Annotated[float, Ge(0.0)] = 0.02
     __pydantic_config__: ClassVar = STRICT
 
 

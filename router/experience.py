@@ -1,0 +1,217 @@
+"""What a policy has learned, whatever it chooses by."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from arbitrage.errors import SnapshotError
+from router.basis import Basis
+from router.belief import Belief
+from router.costs import Costs
+from router.judgement import judgements
+from router.leaf import leaf_of
+from router.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from arbitrage import config
+    from arbitrage.types import Candidate, Context
+    from router.arrays import Features, FloatArray
+    from router.judgement import Judgement
+    from router.leaf import Leaf
+
+_FITS = (128, 512, 2048)
+"""Prompts after which the basis is learned, and learned again; after the last it is fixed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lesson:
+    """One of the first prompts, as it came: to be learned again when the basis changes."""
+
+    language: str
+    domain: str | None
+    features: Features | None
+    told: Sequence[Judgement]
+
+
+class Experience:
+    """Rewards, costs and prompts, learned from the candidates of every prompt.
+
+    Every policy keeps the same, so that what was learned under one can be read, and be
+    taken over by another.
+
+    A prompt without a domain has its *type* for one, as soon as there is a basis to tell
+    it by. The basis is learned from the first prompts: until it is fixed these are kept
+    as they came, and learned again in its coordinates.
+
+    Attributes:
+        belief: what to expect of each arm.
+        memory: the prompts themselves.
+        costs: what a call costs, in money and in time.
+    """
+
+    def __init__(self, features: config.Features, keep: float = 1.0) -> None:
+        self._settings = features
+        self._keep = keep
+        self._basis: Basis | None = None
+        self._lessons: list[_Lesson] | None = [] if features.kind != "none" else None
+        self.costs = Costs()
+        self.belief = Belief(self._features, keep)
+        self.memory = Memory(self._features)
+
+    @classmethod
+    def of(cls, settings: config.Policy) -> Self:
+        """Makes an empty one from a policy's configuration."""
+        keep = 0.5 ** (1.0 / settings.half_life) if settings.half_life else 1.0
+        return cls(settings.features, keep)
+
+    def place(self, context: Context) -> tuple[Leaf, FloatArray | None]:
+        """Where a prompt belongs, and its features, `(features,)`."""
+        return self._place(context.language, context.domain, context.features)
+
+    def learn(self, context: Context, candidates: Sequence[Candidate]) -> None:
+        """Takes in the candidates of one prompt."""
+        self.costs.learn(context.language, candidates)
+        told = judgements(candidates)
+        if not told:
+            return
+        self._learn(_Lesson(context.language, context.domain, context.features, told))
+
+    def merge(self, other: Experience) -> None:
+        """Adds what another has learned, as if this one had seen its prompts, too.
+
+        Sums add up exactly where both have the same basis, or one none yet. Two that have
+        fixed different ones share what they know of languages and domains, but not of
+        prompt types and features, which mean different things to them.
+        """
+        self.costs.merge(other.costs)
+        if other._lessons is not None:
+            for lesson in other._lessons:
+                self._learn(lesson)
+            return
+        if self._lessons is not None and other._basis is not None:
+            lessons, self._lessons = self._lessons, None
+            self._basis, self.belief, self.memory = other._basis, other.belief, other.memory
+            for lesson in lessons:
+                self._learn(lesson)
+            return
+        plain = _name(self._basis) != _name(other._basis)
+        statistics = other.belief.statistics
+        self.belief.merge(statistics.plain() if plain else statistics, other.belief.prompts)
+        self.memory.merge(other.memory, plain=plain)
+
+    def state(self) -> dict[str, Any]:
+        """Everything, for a snapshot."""
+        return {
+            "basis": self._basis.state() if self._basis else None,
+            "lessons": None if self._lessons is None else [_written(x) for x in self._lessons],
+            "belief": self.belief.state(),
+            "memory": self.memory.state(),
+            "costs": self.costs.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Becomes what `state` was taken from.
+
+        Raises:
+            SnapshotError: it does not fit this policy's features.
+        """
+        belief = Belief.of_state(state["belief"], self._keep)
+        if belief.statistics.features != self._features:
+            raise SnapshotError(
+                f"the snapshot has {belief.statistics.features} features, the configuration "
+                f"{self._features}; set policy.features as it was"
+            )
+        self.belief, self.memory = belief, Memory.of_state(state["memory"])
+        self._basis = Basis.of_state(state["basis"]) if state["basis"] else None
+        lessons = state["lessons"]
+        self._lessons = None if lessons is None else [_read(lesson) for lesson in lessons]
+        self.costs = Costs()
+        self.costs.restore(state["costs"])
+
+    def like(self, state: Mapping[str, Any]) -> Experience:
+        """Another of the same settings, with this state."""
+        other = Experience(self._settings, self._keep)
+        other.restore(state)
+        return other
+
+    @property
+    def _features(self) -> int:
+        return 0 if self._settings.kind == "none" else self._settings.dimensions
+
+    def _place(
+        self, language: str, domain: str | None, features: Features | None
+    ) -> tuple[Leaf, FloatArray | None]:
+        if features is None or self._basis is None:
+            return leaf_of(language, domain), None
+        x, kind = self._basis.place(features)
+        return leaf_of(language, domain, kind), x
+
+    def _learn(self, lesson: _Lesson) -> None:
+        leaf, x = self._place(lesson.language, lesson.domain, lesson.features)
+        self.belief.learn(leaf, x, lesson.told)
+        self.memory.add(leaf, x, lesson.told)
+        if self._lessons is not None:
+            self._lessons.append(lesson)
+            if len(self._lessons) in _FITS:
+                self._fit(self._lessons)
+
+    def _fit(self, lessons: Sequence[_Lesson]) -> None:
+        """Learns the basis from the prompts so far, and these again in its coordinates."""
+        texts = [lesson.features for lesson in lessons if lesson.features is not None]
+        if len(lessons) == _FITS[-1]:
+            self._lessons = None
+        if len(texts) < _FITS[0]:
+            return
+        self._basis = Basis.fit(np.array(texts), self._settings.dimensions, self._settings.types)
+        self.belief = Belief(self._features, self._keep)
+        self.memory = Memory(self._features)
+        for lesson in lessons:
+            leaf, x = self._place(lesson.language, lesson.domain, lesson.features)
+            self.belief.note(leaf, x, lesson.told)
+            self.memory.add(leaf, x, lesson.told)
+        self.belief.tune()
+
+
+@contextmanager
+def understanding() -> Iterator[None]:
+    """Turns what goes wrong in reading a state that is none into one line.
+
+    Raises:
+        SnapshotError: the state is not one of a policy.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise SnapshotError(f"the state is not one of a policy ({what})") from error
+
+
+def _name(basis: Basis | None) -> str:
+    return basis.name if basis else ""
+
+
+def _written(lesson: _Lesson) -> dict[str, Any]:
+    told = [[arm, reward] for arm, reward in lesson.told]
+    features = lesson.features
+    return {
+        "language": lesson.language,
+        "domain": lesson.domain,
+        "features": None if features is None else features.astype(np.float32),
+        "told": told,
+    }
+
+
+def _read(written: Mapping[str, Any]) -> _Lesson:
+    features = written["features"]
+    return _Lesson(
+        written["language"],
+        written["domain"],
+        None if features is None else np.array(features, dtype=np.float32),
+        [(arm, reward) for arm, reward in written["told"]],
+    )

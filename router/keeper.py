@@ -1,0 +1,112 @@
+"""Keeps what a running policy has learned in a file, so that the next run goes on from there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from arbitrage.errors import SnapshotError
+from arbitrage.events import Stored
+from router import snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from arbitrage import ports
+    from arbitrage.events import Event
+
+_LOG = logging.getLogger(__name__)
+_SECONDS = 30.0
+
+FILE = "policy.json"
+"""Name of the file in the folder of a run."""
+
+
+class Keeper:
+    """Saves a policy some time after it has learned, and when it is closed: an observer.
+
+    The state is taken on the loop, and written in a thread, never two at a time. A failure
+    to write is logged and tried again when more was learned; `close` raises it. The samples
+    are the sink's: a state that was not saved loses only what was learned since the last.
+    A process that is killed loses as much.
+
+    Args:
+        path: the file, in a folder that is this process's.
+        policy: one that has just been restored, or knows nothing yet that is worth a file.
+        seconds: from what was learned to its saving.
+    """
+
+    def __init__(self, path: Path, policy: ports.Policy, *, seconds: float = _SECONDS) -> None:
+        self._path = path
+        self._policy = policy
+        self._seconds = seconds
+        self._saved = policy.version
+        self._due: asyncio.TimerHandle | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    def observe(self, event: Event) -> None:
+        """A sample that is stored was learned from, too."""
+        if isinstance(event, Stored):
+            self._save_later()
+
+    async def close(self) -> None:
+        """Saves what was learned since the last time; twice is harmless.
+
+        Raises:
+            SnapshotError: it could not be written.
+        """
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    def _save_later(self) -> None:
+        if self._due or self._saving or self._closing or self._policy.version == self._saved:
+            return
+        self._due = asyncio.get_running_loop().call_later(self._seconds, self._save_now)
+
+    def _save_now(self) -> None:
+        self._due = None
+        self._saving = asyncio.create_task(self._save())
+        self._saving.add_done_callback(self._done)
+
+    def _done(self, saving: asyncio.Task[None]) -> None:
+        self._saving = None
+        if saving.cancelled():
+            return
+        if error := saving.exception():
+            _LOG.warning("what the policy has learned is not saved yet: %s", error)
+        else:
+            self._save_later()  # more may have been learned meanwhile
+
+    async def _close(self) -> None:
+        if self._due:
+            self._due.cancel()
+        if self._saving:
+            await asyncio.wait({self._saving})
+        if self._policy.version != self._saved:
+            await self._save()
+
+    async def _save(self) -> None:
+        taken = snapshot.Snapshot.of(self._policy)
+        await asyncio.to_thread(snapshot.save, self._path, taken)
+        self._saved = taken.version
+
+
+async def restore(path: Path, policy: ports.Policy) -> bool:
+    """Lets a policy go on from the file that a `Keeper` has left; False where there is none.
+
+    Raises:
+        SnapshotError: the file cannot be read, or the policy can make nothing of it.
+    """
+    if not await asyncio.to_thread(path.exists):
+        return False
+    try:
+        await asyncio.to_thread(snapshot.restore, path, policy)
+    except SnapshotError as error:
+        raise SnapshotError(
+            f"{error}; put a good copy in its place, or forget what was learned: "
+            "arbitrage policy reset -c CONFIG"
+        ) from error
+    return True

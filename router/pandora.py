@@ -1,0 +1,147 @@
+"""`pandora`: opens teachers in waves, each only while it is worth its price."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from router.belief import STOPPED_AT
+from router.joint import Joints
+from router.judgement import judgements
+from router.lottery import Listed, Uniform
+from router.policy import OneWave
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from arbitrage import config
+    from arbitrage.types import Candidate, Context, Decision
+    from router.arrays import FloatArray
+    from router.joint import Joint
+    from router.lottery import Lottery
+
+
+class Pandora(OneWave):
+    """Optimal search with a price on every look (Weitzman 1979, Econometrica 47).
+
+    The joint distribution of the arms' rewards is that of remembered prompts
+    (`router.joint`), conditioned on the rewards that earlier waves brought, so that the
+    failure of one arm tells what to expect of another. The first arm is the one with the
+    largest reservation value: the reward in hand at which one would no longer look. Each
+    further one is the arm that raises the expected maximum most for its price, as long as
+    that is worth it.
+
+    A decision follows from what was learned and seen, so propensities are 1, but for the
+    audit and for newcomers.
+    """
+
+    kind = "pandora"
+    explores = True
+
+    def __init__(self, settings: config.Policy) -> None:
+        super().__init__(settings)
+        self._waves = settings.waves
+        self._joints = Joints(self.experience)
+
+    def select(
+        self,
+        context: Context,
+        arms: Sequence[str],
+        seen: Sequence[Candidate],
+        *,
+        wave: int = 0,
+        elapsed: float = 0.0,
+    ) -> Decision | None:
+        """Chooses the next wave; None when no arm is worth its price, or in time."""
+        if not any(candidate.may_win for candidate in seen):
+            return super().select(context, arms, seen)
+        left = self._waves.waves - wave
+        room = self._waves.max - len({candidate.teacher for candidate in seen})
+        if left < 1 or room < 1:
+            return None
+        # what may still be asked is spread over the waves that are left
+        chosen = self._search(context, arms, seen, most=-(-room // left), elapsed=elapsed)
+        return self._drawn(Listed(len(arms), chosen), arms) if chosen else None
+
+    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
+        """The first wave: a set for sure; any set before anything is known."""
+        waves = self._waves
+        most = waves.max if waves.waves == 1 else waves.min
+        chosen = self._search(context, arms, (), most=most, least=waves.min)
+        return Listed(len(arms), chosen) if chosen else Uniform(len(arms), most)
+
+    def _own(self) -> dict[str, Any]:
+        self._joints.forget()  # made anew here as in whatever is restored from this
+        return {}
+
+    def _search(
+        self,
+        context: Context,
+        arms: Sequence[str],
+        seen: Sequence[Candidate],
+        *,
+        most: int,
+        least: int = 0,
+        elapsed: float = 0.0,
+    ) -> tuple[int, ...]:
+        """The arms to open now, the first to be opened first; none where nothing is known.
+
+        Args:
+            context: of the prompt.
+            arms: those that may be opened.
+            seen: those that have been.
+            most: arms at most.
+            least: arms at least, whether they are worth it or not.
+            elapsed: seconds since the prompt came.
+        """
+        leaf, _ = self.experience.place(context)
+        told = judgements(seen)
+        everyone = sorted({*arms, *(arm for arm, _ in told)})
+        joint = self._joints.of(leaf, everyone)
+        if joint is None:
+            return ()
+        column = {arm: i for i, arm in enumerate(everyone)}
+        level, spread = self.belief.scale(leaf[0])
+        best = -np.inf
+        for arm, reward in told:
+            value = STOPPED_AT if reward is None else (reward - level) / spread
+            joint = joint.given(column[arm], value)
+            best = max(best, -np.inf if reward is None else value)
+        return _opened(
+            joint.of([column[arm] for arm in arms]),
+            best,
+            self._waves.least_gain + self._toll(context, arms) + self._late(context, arms, elapsed),
+            most=min(most, len(arms)),
+            least=least,
+        )
+
+    def _late(self, context: Context, arms: Sequence[str], elapsed: float) -> FloatArray:
+        """Infinite for an arm whose answer is likely to come too late."""
+        budget = self._waves.latency_budget
+        if budget is None:
+            return np.zeros(len(arms))
+        seconds = self.experience.costs.seconds(context.language, arms)
+        return np.where(elapsed + seconds > budget, np.inf, 0.0)
+
+
+def _opened(
+    joint: Joint, best: float, prices: FloatArray, *, most: int, least: int
+) -> tuple[int, ...]:
+    chosen: list[int] = []
+    so_far: FloatArray | float = best
+    while len(chosen) < most:
+        if np.isneginf(so_far).all():
+            worth = joint.reservations(np.where(np.isinf(prices), np.nan, prices))
+            worth = np.where(np.isinf(prices), -np.inf, worth)
+        else:
+            worth = joint.gains(so_far) - prices
+        worth[chosen] = -np.inf
+        following = int(worth.argmax())
+        if len(chosen) >= least and worth[following] <= 0.0 and np.isfinite(so_far).all():
+            break
+        if np.isneginf(worth[following]) and chosen:
+            break
+        chosen.append(following)
+        so_far = np.maximum(so_far, joint.rewards[:, following])
+    return tuple(chosen)
