@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from arbitrage.v1 import arbitrage_pb2 as pb
 
 _PLAIN_LINE_SECONDS = 15.0
+_WITHIN_95 = 1.96  # standard errors
 _NAMES = frozenset({"language", "arm", "favourite", "runner-up", "wins"})  # not figures
 
 
@@ -135,20 +136,42 @@ def favourites(policy: pb.GetPolicyResponse) -> Table:
 def learned(policy: pb.GetPolicyResponse) -> Table:
     """All that a policy believes: a line for each language and arm, the best arm first."""
     title = f"policy {policy.policy!r}, {policy.version} prompts learned from"
-    columns = ("language", "arm", "expected reward", "asked", "scored", "stopped by gates")
+    columns = (
+        "language",
+        "arm",
+        "expected reward (95%)",
+        "is the best",
+        "asked",
+        "USD per 1000 calls",
+        "scored",
+        "stopped by gates",
+    )
     table = _table_of(title, *columns)
+    table.caption = _paid(policy)
+    table.caption_justify = "left"
     for language in policy.languages:
         for arm in _ranked(language):
             table.add_row(
                 language.language,
                 arm.arm,
-                _with_error(arm),
+                f"{arm.mean_reward:+.2f} ± {_WITHIN_95 * arm.standard_error:.2f}",
+                f"{arm.best_probability:.0%}",
                 f"{arm.route_share:.0%}",
+                f"{1000 * arm.cost_usd:.4g}",
                 str(arm.count),
                 str(arm.rejected_count),
             )
         table.add_section()
     return table
+
+
+def _paid(policy: pb.GetPolicyResponse) -> str:
+    """What quality costs, in a line."""
+    spent = f"a prompt costs {policy.usd_per_prompt:.4g} USD"
+    if not policy.price:
+        return f"{spent}; rewards alone decide, whatever they cost"
+    worth = policy.price / 1000.0
+    return f"{spent}; 0.001 USD more have to bring {worth:.4g} standard deviations of reward"
 
 
 def _table_of(title: str, *columns: str) -> Table:

@@ -10,6 +10,7 @@ from all of them, and the sample is durable before anyone hears of it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from arbitrage.errors import PUT_OFF, NoWinner
+from arbitrage.errors import PUT_OFF, ArbitrageError, NoWinner
 from arbitrage.events import Accepted, Answered, Drafted, Event, Judged, Left, Routed, Stored
 from arbitrage.language import UNDETERMINED
 from arbitrage.types import Candidate, Context, Decision, Prompt, Sample
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
         RewardModel,
         Sink,
     )
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,13 @@ class Engine:
         return replace(prompt, language=language)
 
     async def _context(self, prompt: Prompt) -> Context:
-        features = await self.encoder.encode(prompt.text) if self.encoder else None
+        features = None
+        if self.encoder:
+            try:
+                features = await self.encoder.encode(prompt.text)
+            except ArbitrageError as error:
+                # a prompt that cannot be embedded can still be answered
+                _log.warning("routing by language alone: %s", error)
         return Context(prompt.language, prompt.domain, features)
 
     async def _next_arms(

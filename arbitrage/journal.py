@@ -18,7 +18,7 @@ import fcntl
 import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
@@ -26,7 +26,7 @@ from arbitrage.document import decode, encode
 from arbitrage.errors import SinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from arbitrage.types import Sample
@@ -226,7 +226,7 @@ class Journal:
     def _open(self) -> tuple[int, int, int, float]:
         folder = self.path.parent
         folder.mkdir(parents=True, exist_ok=True)
-        self._held.enter_context(held(self.path))
+        self._held.callback(os.close, take_lock(self.path))
         self._database = sqlite3.connect(self.path, isolation_level=None)
         self._held.callback(self._database.close)
         ((version,),) = self._all("PRAGMA user_version")
@@ -286,28 +286,26 @@ class Journal:
         return int(number)
 
 
-@contextmanager
-def held(
-    path: Path, *, advice: str = "wait for it or choose another output folder"
-) -> Iterator[None]:
-    """Keeps every other process from a journal, and from the folder that it is in.
+def take_lock(path: Path, *, advice: str = "wait for it or choose another output folder") -> int:
+    """Keeps every other process from a journal, and so from the folder of its run.
+
+    Returns:
+        A descriptor; closing it, or the end of the process, lets the journal go.
 
     Raises:
         SinkError: another live process has it; the message ends in the advice.
-        OSError: its folder cannot be written.
+        OSError: the folder cannot be written.
     """
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(lock, 256).decode(errors="replace") or "another process"
-            raise SinkError(f"{path}: is in use by {owner}; {advice}") from None
-        os.ftruncate(lock, 0)
-        os.write(lock, f"process {os.getpid()} on {os.uname().nodename}".encode())
-        yield
-    finally:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(lock, 256).decode(errors="replace") or "another process"
         os.close(lock)
+        raise SinkError(f"{path}: is in use by {owner}; {advice}") from None
+    os.ftruncate(lock, 0)
+    os.write(lock, f"process {os.getpid()} on {os.uname().nodename}".encode())
+    return lock
 
 
 def sync_folder(folder: Path) -> None:

@@ -148,6 +148,8 @@ def languages_to(estimates: Iterable[Estimate]) -> list[pb.LanguageEstimates]:
                     mean_reward=e.reward,
                     standard_error=e.standard_error,
                     route_share=e.share,
+                    cost_usd=e.cost_usd or 0.0,
+                    best_probability=e.best or 0.0,
                 )
                 for e in arms
             ],

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from arbitrage.errors import ConfigError
 from router.best_of import BestOf
 from router.fixed import Fixed
+from router.knn import Knn
 from router.linucb import LinUCB
 from router.pandora import Pandora
 from router.random import Random
+from router.softmax import Softmax
 from router.thompson import Thompson
 
 if TYPE_CHECKING:
@@ -28,9 +30,11 @@ __all__ = ["KINDS", "build"]
 KINDS: Mapping[str, Callable[[config.Policy], ports.Policy]] = {
     "best_of": BestOf,
     "fixed": Fixed,
+    "knn": Knn,
     "linucb": LinUCB,
     "pandora": Pandora,
     "random": Random,
+    "softmax": Softmax,
     "thompson": Thompson,
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -32,6 +33,10 @@ class Basis:
     mean: FloatArray
     components: FloatArray
     centres: FloatArray
+    _origin: FloatArray = field(init=False)  # the mean's coordinates
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_origin", self.mean @ self.components)
 
     @classmethod
     def fit(cls, features: Features, dimensions: int, types: int) -> Self:
@@ -60,7 +65,8 @@ class Basis:
 
     def place(self, features: Features) -> tuple[FloatArray, int]:
         """A prompt's coordinates, a unit vector `(dimensions,)`, and its type."""
-        x = _unit((features - self.mean) @ self.components)
+        x: FloatArray = features @ self.components - self._origin
+        x /= max(math.sqrt(x @ x), _TINY)
         return x, int((self.centres @ x).argmax())
 
     def state(self) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -13,11 +12,12 @@ from router.families import family
 from router.slopes import Slopes
 from router.statistics import FIGURES, SCORED, SQUARES, STOPPED, TOTAL, Statistics
 from router.tree import ROOT, Tree
+from router.units import FREEDOM, Scale, Units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from router.arrays import FloatArray
+    from router.arrays import FloatArray, IntArray
     from router.judgement import Judgement
     from router.leaf import Leaf
 
@@ -26,13 +26,11 @@ STOPPED_AT = -3.0
 
 _STEPS = np.array([0.25, 0.02, 0.05, 0.02])  # expected variances, in squared spreads ...
 _STEPS_STRENGTH = 10.0  # ... of the root, a family, a language, a domain in it
-_FREEDOM = 2.0  # degrees of freedom behind the prior of a language's spread and noise
-_ROUNDING = 1e-12  # a variance below this share of the squared level is rounding error ...
-_SMALLEST_VARIANCE = 1e-60  # ... and below this, too small to divide by
-_SOME = 1e-9  # stands in for no answers at all where they are divided by
 _TURNS = 10  # of EM
-_FIRST_TUNED = 20  # prompts before the variances are first estimated, ...
-_TUNED_EVERY = 1.3  # ... and by what factor there are more when they are again
+_FIRST_TUNED = 20  # prompts before what languages share is first estimated, ...
+_TUNED_EVERY = 1.3  # ... and by what factor there are more when it is again
+_UNITS_EVERY = 1.05  # the same for the units of a language
+_SOME = 1e-9  # stands in for no answers at all where they are divided by
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +46,6 @@ class Posterior:
     mean: FloatArray
     sd: FloatArray
     spread: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """Where a language's rewards lie, by its own rewards alone.
-
-    `weight` is the number of degrees of freedom behind `log_variance`, 0 while
-    nothing is known of it; `level` is None before the first reward.
-    """
-
-    level: float | None = None
-    log_variance: float = 0.0
-    weight: float = 0.0
 
 
 class Belief:
@@ -104,13 +89,15 @@ class Belief:
 
     def __init__(self, features: int = 0, keep: float = 1.0) -> None:
         self.statistics = Statistics(features)
-        self._keep = keep
         self.prompts = 0
-        self._tuned = 0  # prompts when the variances were last estimated
+        self._keep = keep
+        self._tuned = 0  # prompts when what languages share was last estimated
         self._steps = _STEPS
         self._noise = 1.0
-        self._usual = _Scale(level=0.0)
+        self._usual = Scale(level=0.0)
         self._slopes = Slopes(features)
+        self._units: dict[str, Units] = {}
+        self._heard: dict[str, int] = {}  # prompts of each language
         self._settle()
 
     def learn(self, leaf: Leaf, x: FloatArray | None, told: Sequence[Judgement]) -> None:
@@ -122,39 +109,55 @@ class Belief:
             told: a judgement a candidate, at least one.
         """
         columns = self.note(leaf, x, told)
-        self._tell(leaf[0])
+        language = leaf[0]
         if self.prompts >= max(_FIRST_TUNED, _TUNED_EVERY * self._tuned):
             self.tune()
-        elif self.statistics.features:
+            return
+        heard, units = self._heard[language], self._units.get(language)
+        if units is None or self._keep < 1.0 or heard >= _UNITS_EVERY * units.prompts + 1.0:
+            self._measure(language)
+        else:
+            self._hear(language, np.array([self.statistics.leaves[leaf]]))
+        if self.statistics.features:
             self._slopes.learn(columns, *self._regression())
 
     def note(self, leaf: Leaf, x: FloatArray | None, told: Sequence[Judgement]) -> Sequence[int]:
         """Counts a prompt, without drawing conclusions: `tune` does, once many are noted."""
         self.prompts += 1
+        self._heard[leaf[0]] = self._heard.get(leaf[0], 0) + 1
         return self.statistics.add(leaf, self._x(x), told, self._keep)
 
     def posterior(self, leaf: Leaf, x: FloatArray | None, arms: Sequence[str]) -> Posterior:
-        """What to expect of these arms, for a prompt of a language and domain, known or not."""
-        scale = self._scales.get(leaf[0], _Scale())
-        spread = _spread(scale, self._usual)
-        of = self.statistics.arms
-        columns = np.array([of.get(arm, -1) for arm in arms], dtype=np.intp)
+        """What to expect of these arms, for a prompt of a language and domain, known or not.
+
+        Args:
+            leaf: its language, and its domain or ''.
+            x: its features, `(features,)`; None for features like those seen there.
+            arms: those asked for.
+        """
+        units = self.units(leaf[0])
+        columns = self.statistics.columns(arms)
         believed = self._tree.believe(self._path(leaf), columns)
         variance = 1.0 / believed[:, 0]
         mean = believed[:, 1] * variance
-        if self.statistics.features:
-            away = self._x(x) - believed[:, 2:] * variance[:, None]
+        if x is not None and len(x):
+            away = x - believed[:, 2:] * variance[:, None]
             more, uncertain = self._slopes.at(away, columns)
             mean += more
             variance += uncertain
-        return Posterior(
-            _level(scale, self._usual) + spread * mean, spread * np.sqrt(variance), spread
-        )
+        mean *= units.spread
+        mean += units.level
+        return Posterior(mean, units.spread * np.sqrt(variance), units.spread)
+
+    def units(self, language: str) -> Units:
+        """What the language's rewards are reckoned in, whether it is known or not."""
+        units = self._units.get(language)
+        return units or Units.of(Scale(), self._usual, self._noise)
 
     def scale(self, language: str) -> tuple[float, float]:
-        """The level of a language's rewards and their spread, known or not."""
-        scale = self._scales.get(language, _Scale())
-        return _level(scale, self._usual), _spread(scale, self._usual)
+        """The level of a language's rewards and their spread."""
+        units = self.units(language)
+        return units.level, units.spread
 
     def merge(self, statistics: Statistics, prompts: int) -> None:
         """Adds what another has learned from so many prompts, as if this one had."""
@@ -169,13 +172,16 @@ class Belief:
         """
         self._tuned = self.prompts
         self._noise, self._steps = 1.0, _STEPS
-        self._settle()
-        if not self._scales:
+        scales = {
+            language: Scale.of(self.statistics.sums[self.statistics.rows(language)].sum(axis=0))
+            for language in self.statistics.languages
+        }
+        if not scales:
             return
-        self._usual = _usual(self._scales.values())
-        self._settle()
-        scatter, freedom = np.array(list(self._scatters.values())).sum(axis=0)
-        self._noise = float((scatter + _FREEDOM) / (freedom + _FREEDOM))
+        self._usual = Scale.usual(scales.values())
+        scatter, freedom = np.array([self._scatter(*item) for item in scales.items()]).sum(axis=0)
+        self._noise = float((scatter + FREEDOM) / (freedom + FREEDOM))
+        self._units.clear()
         self._settle()
         self._slopes.tune(*self._regression(), turns=_TURNS)
         rest = self._tree.explaining(self._slopes.mean)
@@ -191,7 +197,9 @@ class Belief:
             "tuned": self._tuned,
             "steps": self._steps.copy(),
             "noise": self._noise,
-            "usual": [self._usual.level, self._usual.log_variance, self._usual.weight],
+            "usual": list(astuple(self._usual)),
+            "units": {language: list(astuple(units)) for language, units in self._units.items()},
+            "heard": dict(self._heard),
             "slopes": self._slopes.state(),
         }
 
@@ -202,7 +210,9 @@ class Belief:
         self.statistics = Statistics.of_state(state["statistics"])
         self.prompts, self._tuned = int(state["prompts"]), int(state["tuned"])
         self._steps, self._noise = np.array(state["steps"]), float(state["noise"])
-        self._usual = _Scale(*state["usual"])
+        self._usual = Scale(*state["usual"])
+        self._units = {language: Units(*units) for language, units in state["units"].items()}
+        self._heard = {language: int(heard) for language, heard in state["heard"].items()}
         self._slopes = Slopes.of_state(state["slopes"])
         self._settle()
         return self
@@ -211,136 +221,108 @@ class Belief:
         return np.zeros(self.statistics.features) if x is None else x
 
     def _settle(self) -> None:
-        """Works out anew all that follows from the statistics and the variances."""
-        arms, features = self.statistics.sums.shape[1], self.statistics.features
-        self._tree = Tree(self._steps, arms, features)
-        self._inner: dict[tuple[str, ...], int] = {}  # nodes of families and languages
-        self._leaves: list[int] = []  # nodes of the rows of the statistics
-        self._scales: dict[str, _Scale] = {}
-        self._scatters: dict[str, tuple[float, float]] = {}
-        self._products: FloatArray = np.zeros((arms, features))
-        self._products_in: dict[str, FloatArray] = {}
+        """Works out anew all that follows from the statistics, the units and the variances."""
+        width, features = self.statistics.sums.shape[1], self.statistics.features
+        self._tree = Tree(self._steps, width, features)
+        self._inner: dict[str, tuple[int, int]] = {}  # nodes of a language's family and its own
+        self._families: dict[str, int] = {}
+        self._nodes: list[int] = []  # of the rows of the statistics
+        # of each row and arm: features times rewards, around the means of both
+        self._products: FloatArray = np.zeros((1, width, features))
+        self._all_products: FloatArray = np.zeros((width, features))
         for language in self.statistics.languages:
-            self._tell(language)
+            if language in self._units:
+                self._hear(language, self.statistics.rows(language))
+            else:
+                self._measure(language)
 
-    def _tell(self, language: str) -> None:
-        """Works out what one language has to say: its scale, to the tree, to the slopes."""
+    def _measure(self, language: str) -> None:
+        """Takes a language's units anew, and hears all of it in these."""
+        rows = self.statistics.rows(language)
+        scale = Scale.of(self.statistics.sums[rows].sum(axis=0))
+        scatter, freedom = self._scatter(language, scale)
+        noise = (scatter + FREEDOM * self._noise) / (freedom + FREEDOM)
+        heard = self._heard.setdefault(language, 0)
+        self._units[language] = Units.of(scale, self._usual, noise, heard)
+        self._hear(language, rows)
+
+    def _scatter(self, language: str, scale: Scale) -> tuple[float, float]:
+        """Squares of a language's rewards around the means of leaf and arm, and their freedom."""
+        cells = self.statistics.sums[self.statistics.rows(language)]
+        units = Units.of(scale, self._usual, self._noise)
+        sums = _Sums(cells, self.statistics.features, units)
+        # rounding may leave a negative sum of squares
+        scatter = max(float((sums.yy - sums.y**2 / np.maximum(sums.answers, _SOME)).sum()), 0.0)
+        return scatter, float(np.maximum(sums.answers - 1.0, 0.0).sum())
+
+    def _hear(self, language: str, rows: IntArray) -> None:
+        """Tells the tree and the slopes what some leaves of a language have to say."""
         statistics = self.statistics
         self._plant()
-        rows = statistics.rows(language)
-        cells = statistics.sums[rows]
-        self._scales[language] = scale = _scale(cells.sum(axis=0))
-        answers, y, squares, x, xy = _in_spreads(
-            cells, statistics.features, _level(scale, self._usual), _spread(scale, self._usual)
-        )
-        some = np.maximum(answers, _SOME)
-        # rounding may leave a negative sum of squares
-        scatter = max(float((squares - y * y / some).sum()), 0.0)
-        freedom = float(np.maximum(answers - 1.0, 0.0).sum())
-        self._scatters[language] = (scatter, freedom)
-        noise = (scatter + _FREEDOM * self._noise) / (freedom + _FREEDOM)
-        evidence = np.concatenate((answers[..., None], y[..., None], x), axis=2) / noise
-        self._tree.tell(np.array([self._leaves[row] for row in rows]), evidence)
+        units = self._units[language]
+        sums = _Sums(statistics.sums[rows], statistics.features, units)
+        evidence = np.empty((*sums.y.shape, 2 + statistics.features))
+        evidence[..., 0], evidence[..., 1], evidence[..., 2:] = sums.answers, sums.y, sums.x
+        evidence /= units.noise
+        self._tree.tell(np.array([self._nodes[row] for row in rows]), evidence)
         if statistics.features:
-            products = (xy - x * (y / some)[..., None]).sum(axis=0)
-            self._products += products - self._products_in.get(language, 0.0)
-            self._products_in[language] = products
+            mean = sums.y / np.maximum(sums.answers, _SOME)
+            products = sums.xy - sums.x * mean[..., None]
+            width = products.shape[1]
+            self._all_products[:width] += (products - self._products[rows, :width]).sum(axis=0)
+            self._products[rows, :width] = products
 
     def _plant(self) -> None:
         """Makes room in the tree for leaves and arms that are new in the statistics."""
-        arms = self.statistics.sums.shape[1]
-        if arms > len(self._products):
-            self._tree.widen(arms)
-            self._products = grown(self._products, arms)
-            self._products_in = {k: grown(v, arms) for k, v in self._products_in.items()}
-        if len(self._leaves) < len(self.statistics.leaves):
-            for language, _ in list(self.statistics.leaves)[len(self._leaves) :]:
-                parent = ROOT
-                for key in ((family(language),), (family(language), language)):
-                    if key not in self._inner:
-                        self._inner[key] = self._tree.add(parent)
-                    parent = self._inner[key]
-                self._leaves.append(self._tree.add(parent))
+        width = self.statistics.sums.shape[1]
+        if width > len(self._all_products):
+            self._tree.widen(width)
+            self._all_products = grown(self._all_products, width)
+        if len(self._nodes) < len(self.statistics.leaves):
+            for language, _ in list(self.statistics.leaves)[len(self._nodes) :]:
+                if language not in self._inner:
+                    name = family(language)
+                    if name not in self._families:
+                        self._families[name] = self._tree.add(ROOT)
+                    node = self._tree.add(self._families[name])
+                    self._inner[language] = (self._families[name], node)
+                self._nodes.append(self._tree.add(self._inner[language][1]))
+        self._products = grown(self._products, len(self._nodes), width)
 
     def _path(self, leaf: Leaf) -> tuple[int | None, ...]:
-        language = leaf[0]
+        inner = self._inner.get(leaf[0])
+        if inner is None:
+            return (ROOT, self._families.get(family(leaf[0])), None, None)
         row = self.statistics.leaves.get(leaf)
-        return (
-            ROOT,
-            self._inner.get((family(language),)),
-            self._inner.get((family(language), language)),
-            None if row is None else self._leaves[row],
-        )
+        return (ROOT, *inner, None if row is None else self._nodes[row])
 
     def _regression(self) -> tuple[FloatArray, FloatArray, FloatArray, float]:
         """What the slopes are learned from."""
         statistics = self.statistics
-        return statistics.judged, statistics.scatter, self._products, self._noise
+        return statistics.judged, statistics.scatter, self._all_products, self._noise
 
 
-def _scale(table: FloatArray) -> _Scale:
-    """Of a language's figures, `(arms, figures)`."""
-    scored, total, squares = table[:, SCORED], table[:, TOTAL], table[:, SQUARES]
-    asked = scored > 0.0
-    if not asked.any():
-        return _Scale()
-    level = float((total[asked] / scored[asked]).mean())
-    freedom = float(scored.sum()) - 1.0
-    distance = float(squares.sum() - 2.0 * level * total.sum() + (freedom + 1.0) * level**2)
-    variance = distance / max(freedom, 1.0)
-    if freedom < 1.0 or variance <= max(_ROUNDING * level**2, _SMALLEST_VARIANCE):
-        return _Scale(level)
-    return _Scale(level, math.log(variance), freedom)
+class _Sums:
+    """The sums of some leaves in a language's units, stopped answers among them.
 
-
-def _usual(scales: Iterable[_Scale]) -> _Scale:
-    """The mean level and spread over languages; 0 and 1 while there is none."""
-    levels = 0.0
-    scored = 0
-    variances = 0.0
-    weights = 0.0
-    for scale in scales:
-        if scale.level is not None:
-            levels += scale.level
-            scored += 1
-        vote = scale.weight / (scale.weight + 1.0)
-        variances += vote * scale.log_variance
-        weights += vote
-    return _Scale(levels / max(scored, 1), variances / weights if weights else 0.0, weights)
-
-
-def _level(own: _Scale, usual: _Scale) -> float:
-    level = usual.level if own.level is None else own.level
-    return level or 0.0
-
-
-def _spread(own: _Scale, usual: _Scale) -> float:
-    """The square root of the variance, shrunk to the usual one."""
-    weighted = own.weight * own.log_variance + _FREEDOM * usual.log_variance
-    return math.exp(weighted / (own.weight + _FREEDOM) / 2.0)
-
-
-def _in_spreads(
-    cells: FloatArray, features: int, level: float, spread: float
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Cells of `(leaves, arms, figures)` in spreads from the level, stopped answers among them.
-
-    Returns:
-        Of each leaf and arm the number of answers, the sum of their rewards y and of
-        their squares, `(leaves, arms)`; and the sums of x and of y * x,
-        `(leaves, arms, features)`.
+    Attributes:
+        answers: `(leaves, arms)`, how many.
+        y: `(leaves, arms)`, sum of their rewards.
+        yy: `(leaves, arms)`, sum of the squares of these.
+        x: `(leaves, arms, features)`, sum of their prompts' features.
+        xy: `(leaves, arms, features)`, sum of the features times the rewards.
     """
-    scored, total, squares = cells[..., SCORED], cells[..., TOTAL], cells[..., SQUARES]
-    stopped = cells[..., STOPPED]
-    y = (total - scored * level) / spread + STOPPED_AT * stopped
-    distances = (squares - 2.0 * level * total + scored * level**2) / spread**2
-    x, rx, stopped_x = (
-        (
-            cells[..., start : start + features]
-            for start in range(FIGURES, FIGURES + 3 * features, max(features, 1))
+
+    def __init__(self, cells: FloatArray, features: int, units: Units) -> None:
+        scored, total, squares = cells[..., SCORED], cells[..., TOTAL], cells[..., SQUARES]
+        stopped = cells[..., STOPPED]
+        level, spread = units.level, units.spread
+        self.answers = scored + stopped
+        self.y = (total - scored * level) / spread + STOPPED_AT * stopped
+        distances = (squares - 2.0 * level * total + scored * level**2) / spread**2
+        self.yy = distances + STOPPED_AT**2 * stopped
+        x, rx, stopped_x = (
+            cells[..., FIGURES + i * features : FIGURES + (i + 1) * features] for i in range(3)
         )
-        if features
-        else (cells[..., :0],) * 3
-    )
-    xy = (rx - level * x) / spread + STOPPED_AT * stopped_x
-    return scored + stopped, y, distances + STOPPED_AT**2 * stopped, x + stopped_x, xy
+        self.x = x + stopped_x
+        self.xy = (rx - level * x) / spread + STOPPED_AT * stopped_x

@@ -22,7 +22,7 @@ _FIGURES = 6
 _USUAL_FACTOR = 2.0  # billed calls that a language's factor of 1 counts for ...
 _USUAL_CALLS = 10.0  # ... calls that an arm's cost elsewhere, times the factor, counts for ...
 _USUAL_FREEDOM = 4.0  # ... and calls that the arms' common spread of log seconds counts for
-_SWEEPS = 4
+_SWEEPS = 8
 _FEWEST = 1e-9  # calls, to divide by
 _UNKNOWN_VARIANCE = 0.25  # of log seconds, before any arm has been timed twice
 _NINE_OF_TEN = 1.2816  # standard deviations below which nine tenths of a Gaussian lie
@@ -59,7 +59,7 @@ class Costs:
     ...     costs.learn(language, [Candidate("ada", Completion("."), cost_usd=0.01 * factor)])
     >>> costs.learn("en", [Candidate("bob", Completion("."), cost_usd=0.001)])
     >>> costs.usd("th", ["ada", "bob", "new"]).round(4).tolist()
-    [0.03, 0.0029, 0.0165]
+    [0.03, 0.003, 0.0165]
 
     Args:
         keep: share of what is known of a language that still counts after another prompt.
@@ -68,8 +68,7 @@ class Costs:
     def __init__(self, keep: float = 1.0) -> None:
         self.languages: dict[str, int] = {}
         self.arms: dict[str, int] = {}
-        # Both axes have room for one more at least: the last row and column stay zero, and
-        # stand for any language and any arm not seen.
+        # The last row and column stay zero, and stand for any language and arm not seen.
         self.sums: FloatArray = np.zeros((1, 1, _FIGURES))
         self._keep = keep
         # Sums over languages: (arms, figures) of `sums`; and of the factors that each arm's
@@ -163,11 +162,14 @@ class Costs:
             self.languages.setdefault(language, len(self.languages))
         for arm in arms:
             self.arms.setdefault(arm, len(self.arms))
-        self.sums = grown(self.sums, len(self.languages) + 1, len(self.arms) + 1)
-        room = self.sums.shape[1]
-        self._totals = grown(self._totals, room)
-        self._met_anyway = grown(self._met_anyway, room)
-        self._met = grown(self._met, room, room)
+        self.sums = grown(self.sums, len(self.languages) + 1)
+        # No more room for arms than needed: how sums are rounded depends on how long they are.
+        more = (0, len(self.arms) + 1 - len(self._totals))
+        if more[1]:
+            self.sums = np.pad(self.sums, ((0, 0), more, (0, 0)))
+            self._totals = np.pad(self._totals, (more, (0, 0)))
+            self._met_anyway = np.pad(self._met_anyway, more)
+            self._met = np.pad(self._met, (more, more))
 
     def _count(self, row: FloatArray, sign: float) -> None:
         """Adds a language to what is kept of all of them, or takes it away."""

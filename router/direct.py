@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 
+_OTHERS = 1.0 - np.eye(FOLDS)
 _ASKED, _ANSWERED, _TOTAL, _SQUARES, _SHARE = range(5)
 
 
@@ -32,9 +33,11 @@ class Prediction:
 
 
 class DirectMethod:
-    """Means of arm, language and domain, each shrunk to the one above it, and cross-fitted.
+    """Means of arm, language and context, each shrunk to the one above it, and cross-fitted.
 
-        outcome = mean + language + arm + arm in language + arm in language and domain
+        outcome = mean + language + arm + arm in language + arm in context
+
+    A context is a language with a domain, or else with a type of prompts.
 
     Each effect is shrunk by the variance of its kind and the noise, both estimated from
     the log by moments (Efron & Morris 1975; DerSimonian & Laird 1986), so that what one
@@ -102,7 +105,8 @@ class DirectMethod:
 
     def _expected(self, sums: FloatArray) -> Prediction:
         """What the other folds say, `(logs, folds, contexts, arms)`."""
-        others = sums.sum(axis=1, keepdims=True) - sums
+        # added up and not taken away, so that not even rounding lets a fold tell of itself
+        others = (_OTHERS @ sums.reshape(*sums.shape[:2], -1)).reshape(sums.shape)
         asked, answered = others[..., _ASKED, :], others[..., _ANSWERED, :]
         answers = _shrunk(asked, answered, answered, self._language)
         outcome = _shrunk(

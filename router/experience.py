@@ -70,6 +70,11 @@ class Experience:
         keep = 0.5 ** (1.0 / settings.half_life) if settings.half_life else 1.0
         return cls(settings.features, keep)
 
+    @property
+    def coordinates(self) -> str:
+        """The name of what features and prompt types are told in; '' as long as there are none."""
+        return _name(self._basis)
+
     def place(self, context: Context) -> tuple[Leaf, FloatArray | None]:
         """Where a prompt belongs, and its features, `(features,)`."""
         return self._place(context.language, context.domain, context.features)
@@ -93,12 +98,15 @@ class Experience:
         if other._lessons is not None:
             for lesson in other._lessons:
                 self._learn(lesson)
+            self.belief.tune()  # which does not depend on the order
             return
-        if self._lessons is not None and other._basis is not None:
+        if self._lessons is not None:
+            # the other's basis is fixed: ours is not, so its prompts can be placed there
             lessons, self._lessons = self._lessons, None
             self._basis, self.belief, self.memory = other._basis, other.belief, other.memory
             for lesson in lessons:
                 self._learn(lesson)
+            self.belief.tune()
             return
         plain = _name(self._basis) != _name(other._basis)
         statistics = other.belief.statistics
@@ -108,6 +116,7 @@ class Experience:
     def state(self) -> dict[str, Any]:
         """Everything, for a snapshot."""
         return {
+            "encoder": self._encoder,
             "basis": self._basis.state() if self._basis else None,
             "lessons": None if self._lessons is None else [_written(x) for x in self._lessons],
             "belief": self.belief.state(),
@@ -121,12 +130,12 @@ class Experience:
         Raises:
             SnapshotError: it does not fit this policy's features.
         """
-        belief = Belief.of_state(state["belief"], self._keep)
-        if belief.statistics.features != self._features:
+        if state["encoder"] != self._encoder:
             raise SnapshotError(
-                f"the snapshot has {belief.statistics.features} features, the configuration "
-                f"{self._features}; set policy.features as it was"
+                f"the features are those of {state['encoder']}, not of {self._encoder}; set "
+                "policy.features as it was, or begin anew"
             )
+        belief = Belief.of_state(state["belief"], self._keep)
         self.belief, self.memory = belief, Memory.of_state(state["memory"])
         self._basis = Basis.of_state(state["basis"]) if state["basis"] else None
         lessons = state["lessons"]
@@ -139,6 +148,14 @@ class Experience:
         other = Experience(self._settings, self._keep)
         other.restore(state)
         return other
+
+    @property
+    def _encoder(self) -> str:
+        """What makes the features, and how many are kept: those of others mean other things."""
+        features = self._settings
+        if features.kind == "none":
+            return "none"
+        return f"{features.model or features.kind}, {features.dimensions} components"
 
     @property
     def _features(self) -> int:

@@ -22,7 +22,7 @@ _EARLY, _LATE = 1e-5, 25.0  # expected firings before which, and after which, no
 _SLOWEST = 1e-100  # rate in largest rates below which arms are not told apart
 _LOG_PANEL = 1.0
 
-_RAREST = 1e-10  # floor of P(not above), by which odds are divided
+_RAREST = 1e-60  # floor of P(not above), by which odds are divided
 _CLOSED_FORMS = 3
 
 _GAUSS = np.polynomial.legendre.leggauss(4)
@@ -191,8 +191,7 @@ def _others_fewer_than(k: int, above: FloatArray, chosen: IntArray) -> FloatArra
 
     The count is Poisson-binomial: none is above with the product of the arms'
     P(not above), one or two with that times the first or second elementary symmetric
-    polynomial of their odds. Sums of powers of the odds give these without a loop over
-    arms. From the third on, that would cancel.
+    polynomial of their odds, which are sums of positive terms.
     """
     if k > _CLOSED_FORMS:
         return _others_fewer_than_many(k, above, chosen)
@@ -203,10 +202,10 @@ def _others_fewer_than(k: int, above: FloatArray, chosen: IntArray) -> FloatArra
     odds = above / below
     others = np.ones((len(chosen), len(above)))
     others[np.arange(len(chosen)), chosen] = 0.0
-    first = others @ odds
-    ways: FloatArray = 1.0 + first
+    ways: FloatArray = 1.0 + others @ odds
     if k == _CLOSED_FORMS:
-        ways += 0.5 * (first * first - others @ (odds * odds))
+        theirs = others[:, :, None] * odds
+        ways += (theirs[:, 1:] * theirs.cumsum(axis=1)[:, :-1]).sum(axis=1)
     return none * ways
 
 

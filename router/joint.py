@@ -123,8 +123,8 @@ class Joints:
         leaves = list(memory.leaves)
         for number in np.unique(memory.leaf[rows]):
             theirs = memory.leaf[rows] == number
-            level, spread = self._experience.belief.scale(leaves[number][0])
-            block = (rewards[theirs] - level) / spread
+            units = self._experience.belief.units(leaves[number][0])
+            block = (rewards[theirs] - units.level) / units.spread
             block[memory.stopped[rows[theirs]][:, columns]] = STOPPED_AT
             if leaves[number] != leaf:
                 block += here - self._expected(leaves[number], arms)
@@ -151,8 +151,9 @@ class Joints:
 
     def _expected(self, leaf: Leaf, arms: Sequence[str]) -> FloatArray:
         belief = self._experience.belief
-        level, spread = belief.scale(leaf[0])
-        expected: FloatArray = (belief.posterior(leaf, None, arms).mean - level) / spread
+        units = belief.units(leaf[0])
+        expected: FloatArray = belief.posterior(leaf, None, arms).mean - units.level
+        expected /= units.spread
         return expected
 
 

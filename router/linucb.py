@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from router.lottery import Lottery
 
 
+_CONFIDENCE = 1.5
+
+
 class LinUCB(OneWave):
     """Upper confidence bounds of the linear model; Li et al. (2010), WWW.
 
@@ -29,7 +32,7 @@ class LinUCB(OneWave):
 
     def __init__(self, settings: config.Policy) -> None:
         super().__init__(settings)
-        self._confidence = settings.confidence
+        self._confidence = _CONFIDENCE if settings.confidence is None else settings.confidence
 
     def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
         """The largest upper bounds for sure."""

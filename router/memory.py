@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -27,10 +28,12 @@ class Memory:
 
     Attributes:
         leaves: number of each leaf, a language and a domain, in the order in which they came.
+        leaf_of: the leaf of each number.
         arms: column of each arm.
         size: prompts that are remembered.
         added: prompts that ever were.
         counts: of these, how many of each leaf.
+        languages: of these, how many of each language.
         x: `(room, features)`, unit vectors, or zeros for a prompt without features.
         leaf: `(room,)`, the number of each prompt's leaf.
         rewards: `(room, arms)`, the mean reward of an arm's answers, where it was `scored`.
@@ -41,10 +44,12 @@ class Memory:
     def __init__(self, features: int, capacity: int = CAPACITY) -> None:
         self.capacity = capacity
         self.leaves: dict[Leaf, int] = {}
+        self.leaf_of: list[Leaf] = []
         self.arms: dict[str, int] = {}
         self.size = 0
         self.added = 0
         self.counts: list[int] = []
+        self.languages: Counter[str] = Counter()
         self.x: Features = np.zeros((1, features), dtype=np.float32)
         self.leaf: IntArray = np.zeros(1, dtype=np.intp)
         self.rewards: FloatArray = np.zeros((1, 1))
@@ -60,6 +65,7 @@ class Memory:
         self._grow()
         self.leaf[row] = number = self._number(leaf)
         self.counts[number] += 1
+        self.languages[leaf[0]] += 1
         self.x[row] = 0.0 if x is None else x
         self.rewards[row] = 0.0
         self.scored[row] = self.stopped[row] = False
@@ -120,12 +126,13 @@ class Memory:
     def of_state(cls, state: Mapping[str, Any]) -> Self:
         """What `state` was taken from."""
         self = cls(np.shape(state["x"])[1], int(state["capacity"]))
-        self.leaves = {
-            (language, domain): i for i, (language, domain) in enumerate(state["leaves"])
-        }
+        self.leaf_of = [(language, domain) for language, domain in state["leaves"]]
+        self.leaves = {leaf: i for i, leaf in enumerate(self.leaf_of)}
         self.arms = {arm: i for i, arm in enumerate(state["arms"])}
         self.added, self.size = int(state["added"]), len(state["leaf"])
         self.counts = [int(count) for count in state["counts"]]
+        for (language, _), count in zip(self.leaf_of, self.counts, strict=True):
+            self.languages[language] += count
         self._grow()
         rows, width = self.order(), len(self.arms)
         self.x[rows], self.leaf[rows] = state["x"], state["leaf"]
@@ -137,6 +144,7 @@ class Memory:
     def _number(self, leaf: Leaf) -> int:
         if leaf not in self.leaves:
             self.leaves[leaf] = len(self.leaves)
+            self.leaf_of.append(leaf)
             self.counts.append(0)
         return self.leaves[leaf]
 

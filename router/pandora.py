@@ -9,7 +9,7 @@ import numpy as np
 from router.belief import STOPPED_AT
 from router.joint import Joints
 from router.judgement import judgements
-from router.lottery import Listed, Uniform
+from router.lottery import Introduced, Listed, Uniform
 from router.policy import OneWave
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from arbitrage import config
     from arbitrage.types import Candidate, Context, Decision
-    from router.arrays import FloatArray
+    from router.arrays import FloatArray, IntArray
     from router.joint import Joint
     from router.lottery import Lottery
 
@@ -71,6 +71,18 @@ class Pandora(OneWave):
         chosen = self._search(context, arms, (), most=most, least=waves.min)
         return Listed(len(arms), chosen) if chosen else Uniform(len(arms), most)
 
+    def _introduced(self, context: Context, arms: Sequence[str]) -> Lottery:
+        """The first wave among the arms that are known; on a share, newcomers beside them."""
+        known = self._known(arms)
+        if known is None or not len(known):
+            return self.lottery(context, arms)
+        strangers = np.setdiff1d(np.arange(len(arms)), known)
+        among_known = self.lottery(context, [arms[i] for i in known])
+        if not isinstance(among_known, Listed):
+            return self.lottery(context, arms)
+        chosen = (*known[list(among_known.listed)].tolist(), *strangers.tolist())
+        return Introduced(Listed(len(arms), chosen), among_known, known, self._newcomer_share)
+
     def _own(self) -> dict[str, Any]:
         self._joints.forget()  # made anew here as in whatever is restored from this
         return {}
@@ -101,46 +113,51 @@ class Pandora(OneWave):
         joint = self._joints.of(leaf, everyone)
         if joint is None:
             return ()
+        in_time, quickest = self._in_time(context, arms, elapsed)
+        if not len(in_time):
+            return (quickest,) if least else ()
         column = {arm: i for i, arm in enumerate(everyone)}
-        level, spread = self.belief.scale(leaf[0])
+        units = self.belief.units(leaf[0])
         best = -np.inf
         for arm, reward in told:
-            value = STOPPED_AT if reward is None else (reward - level) / spread
+            value = STOPPED_AT if reward is None else (reward - units.level) / units.spread
             joint = joint.given(column[arm], value)
             best = max(best, -np.inf if reward is None else value)
-        return _opened(
-            joint.of([column[arm] for arm in arms]),
+        prices = np.full(len(arms), self._waves.least_gain) + self._toll(context, arms)
+        opened = _opened(
+            joint.of([column[arms[i]] for i in in_time]),
             best,
-            self._waves.least_gain + self._toll(context, arms) + self._late(context, arms, elapsed),
-            most=min(most, len(arms)),
+            prices[in_time],
+            most=min(most, len(in_time)),
             least=least,
         )
+        return tuple(int(in_time[i]) for i in opened)
 
-    def _late(self, context: Context, arms: Sequence[str], elapsed: float) -> FloatArray:
-        """Infinite for an arm whose answer is likely to come too late."""
+    def _in_time(
+        self, context: Context, arms: Sequence[str], elapsed: float
+    ) -> tuple[IntArray, int]:
+        """The arms whose answers are likely to be there in time; and the quickest of all."""
         budget = self._waves.latency_budget
         if budget is None:
-            return np.zeros(len(arms))
+            return np.arange(len(arms)), 0
         seconds = self.experience.costs.seconds(context.language, arms)
-        return np.where(elapsed + seconds > budget, np.inf, 0.0)
+        return np.flatnonzero(elapsed + seconds <= budget), int(seconds.argmin())
 
 
 def _opened(
     joint: Joint, best: float, prices: FloatArray, *, most: int, least: int
 ) -> tuple[int, ...]:
+    """The arms to open side by side, the first by its reservation value."""
     chosen: list[int] = []
-    so_far: FloatArray | float = best
+    so_far = np.full(len(joint.weights), best)
     while len(chosen) < most:
-        if np.isneginf(so_far).all():
-            worth = joint.reservations(np.where(np.isinf(prices), np.nan, prices))
-            worth = np.where(np.isinf(prices), -np.inf, worth)
-        else:
+        if chosen or best > -np.inf:
             worth = joint.gains(so_far) - prices
+        else:
+            worth = joint.reservations(prices)
         worth[chosen] = -np.inf
         following = int(worth.argmax())
-        if len(chosen) >= least and worth[following] <= 0.0 and np.isfinite(so_far).all():
-            break
-        if np.isneginf(worth[following]) and chosen:
+        if len(chosen) >= least and worth[following] <= 0.0:
             break
         chosen.append(following)
         so_far = np.maximum(so_far, joint.rewards[:, following])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from arbitrage import config
     from arbitrage.types import Candidate
-    from router.arrays import FloatArray
+    from router.arrays import FloatArray, IntArray
     from router.belief import Belief
     from router.lottery import Lottery
 
@@ -142,9 +142,11 @@ class OneWave(ABC):
 
     def _become(self, own: Mapping[str, Any]) -> None:
         """Takes over what `_own` gave."""
+        del own
 
     def _join(self, own: Mapping[str, Any], version: int) -> None:
         """Adds what another replica's `_own` gave, after so many updates."""
+        del own, version
 
     def _drawn(self, lottery: Lottery, arms: Sequence[str]) -> Decision:
         chosen = lottery.draw(self._rng)
@@ -166,18 +168,23 @@ class OneWave(ABC):
         What is unknown may be the best, so a policy that explores would ask a new arm
         nearly always until it is known: in every language, and were it a poor one.
         """
+        known = self._known(arms)
         lottery = self.lottery(context, arms)
-        if not self.explores or self._newcomer_share >= 1.0:
+        if known is None or len(known) < self._fan_out:
             return lottery
+        among_known = self.lottery(context, [arms[i] for i in known])
+        return Introduced(lottery, among_known, known, self._newcomer_share)
+
+    def _known(self, arms: Sequence[str]) -> IntArray | None:
+        """The arms that are no newcomers; None where that makes no difference."""
+        if not self.explores or self._newcomer_share >= 1.0:
+            return None
         answers = self.belief.statistics.answers(arms)
         usual = answers.mean()
         if usual < _ACQUAINTED:
-            return lottery  # all are new
+            return None  # all are new
         known = np.flatnonzero(answers >= min(_ACQUAINTED, _STRANGE_SHARE * usual))
-        if not self._fan_out <= len(known) < len(arms):
-            return lottery
-        among_known = self.lottery(context, [arms[int(i)] for i in known])
-        return Introduced(lottery, among_known, known, self._newcomer_share)
+        return known if len(known) < len(arms) else None
 
     def _toll(self, context: Context, arms: Sequence[str]) -> FloatArray | float:
         """What asking each arm takes off its reward, `(arms,)`, in the language's spreads."""

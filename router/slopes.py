@@ -88,10 +88,8 @@ class Slopes:
                 total = float(squares) + _STRENGTH * _VARIANCE
                 self.variance = total / (self.mean[known].size + _STRENGTH)
 
-    def at(self, x: FloatArray, arms: IntArray) -> tuple[FloatArray, FloatArray]:
+    def at(self, x: FloatArray, arms: IntArray | slice) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of slopes * x, `(arms,)` each, for `x` of `(arms, features)`."""
-        if len(arms) and arms.max() >= len(self.mean):
-            arms = np.where(arms < len(self.mean), arms, -1)  # the last stays as it began
         mean = (self.mean[arms] * x).sum(axis=1)
         variance = np.matmul(x[:, None], np.matmul(self._covariance[arms], x[:, :, None]))
         return mean, variance[:, 0, 0]

@@ -34,7 +34,8 @@ _DTYPES = frozenset(
 )
 _READABLE = {"float16": 256, "float32": 256}  # values; nobody reads features ...
 _READABLE_BY_DEFAULT = 250_000  # ... or so many figures: more are written as bytes
-_LINE = 256  # values; a longer line chokes an editor, and holds up other threads when written
+_LINE = 32  # values; a longer line chokes an editor, and holds up other threads when written
+_WORD = 80  # characters; a list with a longer word has a line for each
 _CHUNK = 49_152  # bytes, for the same reasons
 
 
@@ -150,7 +151,7 @@ def _written(value: Any) -> Iterator[str]:
                 start = ",\n"
             yield "]"
         case list():
-            size = 1 if any(isinstance(v, str) and len(v) > _LINE for v in value) else _LINE
+            size = 1 if any(isinstance(v, str) and len(v) > _WORD for v in value) else _LINE
             lines = [_line(value[i : i + size]) for i in range(0, len(value), size)]
             yield "[" + ",\n".join(lines) + "]"
         case _:

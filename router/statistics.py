@@ -11,7 +11,7 @@ from router.arrays import grown
 from router.leaf import untyped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from router.arrays import FloatArray, IntArray
     from router.judgement import Judgement
@@ -80,32 +80,29 @@ class Statistics:
         columns = [self._column(arm) for arm, _ in told]
         if keep < 1.0:
             self._forget(leaf[0], keep)
-        sums = self.sums[row]
-        k = self.features
-        for column, (_, reward) in zip(columns, told, strict=True):
-            cell = sums[column]
-            answers = cell[SCORED] + cell[STOPPED]
-            if k and answers:
-                away = x - (cell[FIGURES : FIGURES + k] + cell[FIGURES + 2 * k :]) / answers
-                self.scatter[column] += np.multiply.outer(away, away * (answers / (answers + 1.0)))
-            self.judged[column] += 1.0
-            if reward is None:
-                cell[STOPPED] += 1.0
-                cell[FIGURES + 2 * k :] += x
-            else:
-                cell[:STOPPED] += (1.0, reward, reward * reward)
-                cell[FIGURES : FIGURES + k] += x
-                cell[FIGURES + k : FIGURES + 2 * k] += reward * x
+        if len(set(columns)) == len(columns):
+            self._count(row, columns, x, [reward for _, reward in told])
+        else:  # several answers of one arm: each is told from the mean of those before it
+            for column, (_, reward) in zip(columns, told, strict=True):
+                self._count(row, [column], x, [reward])
         return columns
 
-    def of(self, language: str, arms: Iterable[str]) -> FloatArray:
+    def of(self, language: str, arms: Sequence[str]) -> FloatArray:
         """The figures of these arms in one language, `(arms, 4)`."""
-        figures = self.sums[self.rows(language), :, :FIGURES].sum(axis=0)
-        return np.array([figures[self.arms[a]] if a in self.arms else np.zeros(4) for a in arms])
+        figures: FloatArray = self.sums[self.rows(language), :, :FIGURES].sum(axis=0)
+        return figures[self.columns(arms)]
 
-    def answers(self, arms: Iterable[str]) -> FloatArray:
+    def answers(self, arms: Sequence[str]) -> FloatArray:
         """How many answers of these arms were judged in any language, `(arms,)`."""
-        return np.array([self.judged[self.arms[a]] if a in self.arms else 0.0 for a in arms])
+        answers: FloatArray = self.judged[self.columns(arms)]
+        return answers
+
+    def columns(self, arms: Sequence[str]) -> IntArray | slice:
+        """Where arms stand in `sums`; the last column for one that was not seen."""
+        columns = [self.arms.get(arm, -1) for arm in arms]
+        if columns == list(range(len(columns))):
+            return slice(len(columns))  # many times faster to look up
+        return np.array(columns, dtype=np.intp)
 
     def rows(self, language: str) -> IntArray:
         """Where the leaves of a language stand in `sums`; none if it was not seen."""
@@ -128,7 +125,7 @@ class Statistics:
                 weight = n * m / np.maximum(n + m, 1.0)
                 self.scatter[columns] += np.einsum("a,ai,aj->aij", weight, away, away)
             self.sums[row, columns] = ours + added
-        self._count()
+        self._recount()
 
     def plain(self) -> Statistics:
         """The same without features and prompt types, whose answers count for no domain."""
@@ -140,7 +137,7 @@ class Statistics:
             plain.sums[into, : len(self.arms), :FIGURES] += self.sums[
                 row, : len(self.arms), :FIGURES
             ]
-        plain._count()
+        plain._recount()
         return plain
 
     def state(self) -> dict[str, Any]:
@@ -163,7 +160,7 @@ class Statistics:
             self._row((language, domain))
         self.sums[: len(self.leaves), : len(self.arms)] = state["sums"]
         self.scatter[: len(self.arms)] = state["scatter"]
-        self._count()
+        self._recount()
         return self
 
     def _mean_x(self, cells: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -171,6 +168,28 @@ class Statistics:
         answers = cells[..., SCORED] + cells[..., STOPPED]
         total = cells[..., FIGURES : FIGURES + k] + cells[..., FIGURES + 2 * k :]
         return answers, total / np.maximum(answers, 1.0)[..., None]
+
+    def _count(
+        self, row: int, columns: list[int], x: FloatArray, rewards: Sequence[float | None]
+    ) -> None:
+        """Counts one answer of each of these arms."""
+        k = self.features
+        cells = self.sums[row, columns]
+        if k:
+            answers, mean = self._mean_x(cells)
+            away = x - mean
+            weight = answers / (answers + 1.0)
+            self.scatter[columns] += (away * weight[:, None])[:, :, None] * away[:, None, :]
+        for cell, reward in zip(cells, rewards, strict=True):
+            if reward is None:
+                cell[STOPPED] += 1.0
+                cell[FIGURES + 2 * k :] += x
+            else:
+                cell[:STOPPED] += (1.0, reward, reward * reward)
+                cell[FIGURES : FIGURES + k] += x
+                cell[FIGURES + k : FIGURES + 2 * k] += reward * x
+        self.sums[row, columns] = cells
+        self.judged[columns] += 1.0
 
     def _forget(self, language: str, keep: float) -> None:
         """Discounts a language; each arm's scatter by its share of the answers there."""
@@ -181,7 +200,7 @@ class Statistics:
         self.judged -= forgotten
         self.sums[rows] *= keep
 
-    def _count(self) -> None:
+    def _recount(self) -> None:
         self.judged = self.sums[..., [SCORED, STOPPED]].sum(axis=(0, 2))
 
     def _row(self, leaf: Leaf) -> int:

@@ -26,6 +26,14 @@ def too_few(number: float, of_what: str) -> str | None:
     return f"only {int(number)} {of_what}; it takes {FEWEST}" if number < FEWEST else None
 
 
+def no_choice(trial: Trial) -> str | None:
+    """Why a target that may ask but one arm, whatever the language, is not worth a figure."""
+    if (trial.pool.sum(axis=1) > 1).any():
+        return None
+    names = ", ".join(trial.arms[i] for i in np.flatnonzero(trial.pool.any(axis=0)))
+    return f"there is nobody to choose but {names}: name the teachers that were not asked with -c"
+
+
 def unsupported(trial: Trial) -> tuple[float, str]:
     """The target's share of arms never asked first in the language, and which they are.
 

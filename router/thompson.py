@@ -13,9 +13,14 @@ from router.policy import OneWave
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from arbitrage import config
     from arbitrage.types import Context
     from router.arrays import FloatArray, IntArray
     from router.lottery import Lottery
+
+
+_CONFIDENCE = 0.5
+_SMALLEST = 1e-6  # a draw needs some width to have propensities
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +49,21 @@ class LargestDraws:
 class Thompson(OneWave):
     """Thompson sampling on the Gaussian belief of the language, with several draws kept.
 
-    Thompson (1933), Biometrika 25; Chapelle & Li (2011), "An Empirical
-    Evaluation of Thompson Sampling", NIPS 24.
+    Thompson (1933), Biometrika 25. Draws are narrower than what is believed by the factor
+    `confidence`, since the horizon of a job is short: Chapelle & Li (2011), "An Empirical
+    Evaluation of Thompson Sampling", NIPS 24, where that is posterior reshaping.
     """
 
     kind = "thompson"
     explores = True
 
+    def __init__(self, settings: config.Policy) -> None:
+        super().__init__(settings)
+        confidence = _CONFIDENCE if settings.confidence is None else settings.confidence
+        self._width = max(confidence, _SMALLEST)
+
     def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
         """The largest of one draw an arm."""
         posterior = self.belief.posterior(*self.experience.place(context), arms)
         worth = posterior.mean - posterior.spread * self._toll(context, arms)
-        return LargestDraws(worth, posterior.sd, self._fan_out)
+        return LargestDraws(worth, self._width * posterior.sd, self._fan_out)

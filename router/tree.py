@@ -66,19 +66,19 @@ class Tree:
         self._told = grown(self._told, len(self.parents), arms)
 
     def tell(self, leaves: IntArray, evidence: FloatArray) -> None:
-        """Replaces the evidence at all leaves of one parent, `(leaves, arms, 2 + features)`."""
-        first = int(leaves[0])
-        self.evidence[leaves] = evidence
-        self._told[leaves] = told = stepped(evidence, self.steps[self.depths[first]])
-        node = self.parents[first]
-        # summed anew, so that rounding errors cannot pile up
-        self.evidence[node] = told.sum(axis=0)
+        """Replaces the evidence at some leaves of one parent, `(leaves, arms, 2 + features)`."""
+        width = evidence.shape[1]
+        self.evidence[leaves, :width] = evidence
+        told = stepped(evidence, self.steps[-1])
+        more = (told - self._told[leaves, :width]).sum(axis=0)
+        self._told[leaves, :width] = told
+        node = self.parents[int(leaves[0])]
+        self.evidence[node, :width] += more
         while node != ROOT:
-            parent = self.parents[node]
-            passed = stepped(self.evidence[node], self.steps[self.depths[node]])
-            self.evidence[parent] += passed - self._told[node]
-            self._told[node] = passed
-            node = parent
+            told = stepped(self.evidence[node], self.steps[self.depths[node]])
+            self.evidence[self.parents[node]] += told - self._told[node]
+            self._told[node] = told
+            node = self.parents[node]
 
     def retell(self) -> None:
         """Passes all evidence up again, from the leaves; to be called when `steps` has changed."""
@@ -90,22 +90,22 @@ class Tree:
             self._told[nodes] = stepped(self.evidence[nodes], self.steps[depth])
             np.add.at(self.evidence, parents[nodes], self._told[nodes])
 
-    def believe(self, path: Sequence[int | None], arms: IntArray) -> FloatArray:
+    def believe(self, path: Sequence[int | None], arms: IntArray | slice) -> FloatArray:
         """What follows for these arms at the end of a path, `(arms, 2 + features)`.
 
         Args:
             path: nodes from the root down; None for one that is not in the tree.
-            arms: `(arms,)`, their columns.
+            arms: their columns.
         """
-        belief = self._prior(len(arms))
-        for depth, node in enumerate(path):
-            if depth:
-                if node is not None:
-                    # what the node has said itself must not come back to it
-                    belief -= self._told[node, arms]
-                    np.maximum(belief[:, 0], 0.0, out=belief[:, 0])
+        belief = self.evidence[ROOT, arms].copy()
+        belief[:, 0] += 1.0 / self.steps[0]
+        for depth, node in enumerate(path[1:], 1):
+            if node is None:
                 belief = stepped(belief, self.steps[depth])
-            if node is not None:
+            else:
+                # what the node has said itself must not come back to it
+                belief -= self._told[node, arms]
+                belief = stepped(belief, self.steps[depth])
                 belief += self.evidence[node, arms]
         return belief
 

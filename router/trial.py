@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arbitrage.types import Context
-from router.belief import STOPPED_AT
-from router.judgement import judgements
+from router.outcomes import STOPPED, outcomes_of, worth_of_stopped
+from router.prompt_types import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     from arbitrage.ports import Policy
     from arbitrage.types import Candidate, Sample
     from router.arrays import Features, FloatArray, IntArray
+    from router.prompt_types import PromptTypes
 
 _DRAWS = 16  # of a policy that asks several, on a prompt whose answers are all known
 _NOTHING = float("nan")
-_STOPPED = float("-inf")  # until the languages' scales are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Trial:
         arms: names of the columns.
         languages: names of the languages.
         language: `(prompts,)`, number of the prompt's language.
-        context: `(prompts,)`, number of its language and domain.
+        context: `(prompts,)`, number of its language and its domain, or else its type.
         prompt: `(prompts,)`, numbers of the prompts' ids: one asked twice has one number.
         pool: `(prompts, arms)`, whom the target may ask.
         shares: `(prompts, arms)`, how likely the target asks each, rows adding up to 1;
@@ -91,6 +91,7 @@ class Replay:
         pool: whom the target may ask in a language.
         several: whether the target asks more than one arm. Then it is played, waves and
             all, where the log has asked everybody at once, and nowhere else.
+        types: tells the prompts without a domain apart, where these have features.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Replay:
         pool: Callable[[str], Sequence[str]],
         *,
         several: bool = False,
+        types: PromptTypes | None = None,
     ) -> None:
         self.skipped = 0
         """Prompts in a language that nobody in the pool is to be asked in."""
@@ -109,9 +111,10 @@ class Replay:
         self._pool = pool
         self._several = several
         self._languages: dict[str, int] = {}
-        self._contexts: dict[tuple[str, str | None], int] = {}
+        self._types = types
+        self._domains: dict[str | None, int] = {None: 0}
         self._prompts: dict[str, int] = {}
-        self._numbers = array("q")  # language, context, prompt
+        self._numbers = array("q")  # language, domain, prompt
         self._table = array("d")  # pool, shares, propensities, outcomes, each of all arms
         self._figures = array("d")  # won, calls of the target and the log, played, with stopped
         self._failed = 0
@@ -125,12 +128,12 @@ class Replay:
             self._numbers.extend(
                 (
                     self._languages.setdefault(context.language, len(self._languages)),
-                    self._contexts.setdefault(
-                        (context.language, context.domain), len(self._contexts)
-                    ),
+                    self._domains.setdefault(context.domain, len(self._domains)),
                     self._prompts.setdefault(prompt.prompt_id, len(self._prompts)),
                 )
             )
+            if self._types:
+                self._types.add(None if context.domain else features)
             self._write(sample, context, pool)
         else:
             self.skipped += 1
@@ -142,21 +145,25 @@ class Replay:
         table = np.array(self._table).reshape(-1, 4, len(self._arms))
         figures = np.array(self._figures).reshape(-1, 6)
         language, outcomes, won = numbers[:, 0], table[:, 3], figures[:, 0]
-        stopped = outcomes == _STOPPED
-        worth = _worth_of_stopped(np.where(stopped, _NOTHING, outcomes), language)
+        types = self._types.numbers() if self._types else np.full(len(numbers), UNKNOWN)
+        _, context = np.unique(
+            np.column_stack((numbers[:, :2], types)), axis=0, return_inverse=True
+        )
+        stopped = outcomes == STOPPED
+        worth = worth_of_stopped(np.where(stopped, _NOTHING, outcomes), language)
         played = figures[:, 3:5].copy()
         played[:, 1] += figures[:, 5] * worth[language]
         return Trial(
             arms=self._arms,
             languages=tuple(self._languages),
             language=language,
-            context=numbers[:, 1],
+            context=context.reshape(-1),
             prompt=numbers[:, 2],
             pool=table[:, 0] > 0.0,
             shares=table[:, 1],
             propensities=table[:, 2],
             outcomes=np.where(stopped, worth[language][:, None], outcomes),
-            won=np.where(won == _STOPPED, worth[language], won),
+            won=np.where(won == STOPPED, worth[language], won),
             calls=figures[:, 1:3],
             played=played,
             stopped=int(stopped.sum()),
@@ -169,7 +176,7 @@ class Replay:
         rows[3] = _NOTHING
         columns = [self._columns[arm] for arm in pool]
         rows[0, columns] = 1.0
-        outcomes = _outcomes(sample.candidates)
+        outcomes = outcomes_of(sample.candidates)
         for arm, propensity, wave in zip(
             decision.arms, decision.propensities, decision.waves, strict=True
         ):
@@ -206,48 +213,9 @@ class Replay:
                     break
                 seen += [one for one in candidates if one.teacher in wave.arms]
                 left = [arm for arm in left if arm not in wave.arms]
-            outcomes = _outcomes(seen).values()
+            outcomes = outcomes_of(seen).values()
             best = max(outcomes, default=0.0)
-            stopped = best == _STOPPED
+            stopped = best == STOPPED
             plays += (len(pool) - len(left), bool(outcomes), 0.0 if stopped else best, stopped)
         mean: list[float] = (plays / _DRAWS).tolist()
         return mean
-
-
-def _outcomes(candidates: Iterable[Candidate]) -> Mapping[str, float]:
-    """The best reward of each arm that has one, or else was stopped."""
-    best: dict[str, float] = {}
-    for arm, reward in judgements(candidates):
-        outcome = _STOPPED if reward is None else reward
-        best[arm] = max(best.get(arm, outcome), outcome)
-    return best
-
-
-def _worth_of_stopped(outcomes: FloatArray, language: IntArray) -> FloatArray:
-    """What a stopped answer counts for in each language, `(languages,)`.
-
-    A language's level is the mean over its arms' mean rewards, its spread the root mean
-    square distance of its rewards from that; one that has none takes the mean level, the
-    geometric mean of the spreads.
-    """
-    languages = int(language.max(initial=-1)) + 1
-    levels, log_spreads = np.full(languages, np.nan), np.full(languages, np.nan)
-    for number in range(languages):
-        table = outcomes[language == number]
-        known = ~np.isnan(table)
-        rewards = table[known]
-        if not len(rewards):
-            continue
-        asked = known.any(axis=0)
-        levels[number] = np.nanmean(table[:, asked], axis=0).mean()
-        variance = ((rewards - levels[number]) ** 2).sum() / max(len(rewards) - 1, 1)
-        if variance > 0.0:
-            log_spreads[number] = np.log(variance) / 2.0
-    worth: FloatArray = _filled(levels, 0.0) + STOPPED_AT * np.exp(_filled(log_spreads, 0.0))
-    return worth
-
-
-def _filled(figures: FloatArray, otherwise: float) -> FloatArray:
-    """The figures, with their mean for those that are not known."""
-    known = figures[~np.isnan(figures)]
-    return np.where(np.isnan(figures), known.mean() if len(known) else otherwise, figures)

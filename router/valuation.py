@@ -19,7 +19,15 @@ from router.offpolicy import (
     terms,
     weights,
 )
-from router.support import FEWEST, MOST_UNSUPPORTED, too_few, too_heavy, too_light, unsupported
+from router.support import (
+    FEWEST,
+    MOST_UNSUPPORTED,
+    no_choice,
+    too_few,
+    too_heavy,
+    too_light,
+    unsupported,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,7 +121,8 @@ def evaluate(trial: Trial, *, seed: int = 0) -> Valuation:
     effective = effective_sample_size(w)
     missing, where = unsupported(trial)
     without_support = (
-        too_few(len(w), "prompts")
+        no_choice(trial)
+        or too_few(len(w), "prompts")
         or (where if missing > MOST_UNSUPPORTED else None)
         or too_light(weight)
     )
@@ -146,7 +155,7 @@ def evaluate_played(trial: Trial, *, seed: int = 0) -> Valuation:
     single, yardsticks = _on_audits(trial, played)
     columns = {PLAYED: played, _OWN: known_terms(np.ones(len(audited)), trial.won), **yardsticks}
     drawn = _drawn(trial, columns, None, seed)
-    refusal = too_few(audits, "prompts on which everybody was asked at once (see audit_rate)")
+    refusal = no_choice(trial) or too_few(audits, "prompts on which everybody was asked at once")
     return Valuation(
         prompts=len(audited),
         audits=audits,
@@ -164,7 +173,7 @@ def evaluate_played(trial: Trial, *, seed: int = 0) -> Valuation:
 def _on_audits(trial: Trial, target: FloatArray) -> tuple[str | None, dict[str, FloatArray]]:
     """Name of the best single arm, and the terms of what is known on audited prompts."""
     audited = trial.audited
-    if audited.sum() < FEWEST:
+    if audited.sum() < FEWEST or no_choice(trial):
         return None, {}
     outcomes = np.where(trial.pool, trial.outcomes, np.nan)
     known = ~np.isnan(outcomes)

@@ -6,12 +6,19 @@ import asyncio
 import csv
 import logging
 import math
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arbitrage.errors import ConfigError, InvalidPrompt, SinkError, SnapshotError
+from arbitrage.errors import (
+    ArbitrageError,
+    ConfigError,
+    InvalidPrompt,
+    SinkError,
+    SnapshotError,
+)
 from arbitrage.language import normalise
 from arbitrage.types import Candidate, Completion, Context, Score
 from router import snapshot
@@ -30,6 +37,7 @@ Table = dict[str, dict[str, float]]
 _LOG = logging.getLogger(__name__)
 _KEY = "policy.warm_start"
 _COLUMNS = ("language", "teacher", "score")
+_OF_THE_RUN = ("pacer", "rng")  # what other runs have spent and drawn is not this one's
 _AT_ONCE = 64  # samples read, and learned from, before others get their turn
 _SEED = 0
 
@@ -58,6 +66,7 @@ async def begin(
     Raises:
         ConfigError: something cannot be read; the message names the key and the file.
     """
+    fresh = policy.state()
     if settings.snapshot:
         try:
             await asyncio.to_thread(snapshot.restore, settings.snapshot, policy)
@@ -76,6 +85,7 @@ async def begin(
             await _learn(policy, samples, encoder)
         except SinkError as error:
             raise ConfigError(f"{_KEY}.samples: {error}") from error
+    policy.restore({**policy.state(), **{key: fresh[key] for key in _OF_THE_RUN}})
 
 
 def read_scores(path: Path) -> Table:
@@ -136,14 +146,18 @@ def answers(
 
 
 def _table(rows: csv.DictReader[str]) -> Table:
-    """All rows; a ValueError tells the line of the first that is wrong."""
+    """All rows; a ValueError tells what is wrong, and in which line."""
     table: Table = {}
     try:
         _check_header(rows.fieldnames or ())
         for row in rows:
             _add(table, *(row[name] for name in _COLUMNS))
+    except UnicodeDecodeError:
+        raise
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"line {max(rows.line_num, 1)}: {error}") from error
+        raise ValueError(f"line {max(rows.reader.line_num, 1)}: {error}") from error
+    if not table:
+        raise ValueError("holds no score")
     return table
 
 
@@ -199,6 +213,9 @@ async def _learn(
 ) -> None:
     while batch := await asyncio.to_thread(lambda: list(islice(samples, _AT_ONCE))):
         for sample in batch:
-            prompt = sample.prompt
-            features = await encoder.encode(prompt.text) if encoder else None
+            prompt, features = sample.prompt, None
+            if encoder:
+                # one that cannot be embedded was routed without, too
+                with suppress(ArbitrageError):
+                    features = await encoder.encode(prompt.text)
             policy.update(Context(prompt.language, prompt.domain, features), sample.candidates)

@@ -100,8 +100,8 @@ def test_the_scatter_is_that_around_the_means_of_leaf_and_arm(history: list[Less
     for (_, arm), xs in rows.items():
         away = np.array(xs) - np.mean(xs, axis=0)
         expected[arm] = expected[arm] + away.T @ away
-    for arm, told in scatter(seen(history)).items():
-        assert told == pytest.approx(expected[arm].ravel(), abs=1e-9)
+    for arm, found in scatter(seen(history)).items():
+        assert found == pytest.approx(expected[arm].ravel(), abs=1e-9)
 
 
 @settings(deadline=None, derandomize=True)

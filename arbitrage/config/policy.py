@@ -59,7 +59,7 @@ class Features:
     kind: FEATURE_KINDS = "hashed"
     model: Text | None = None
     dimensions: Annotated[int, Ge(1), Le(256)] = 16
-    types: Annotated[int, Ge(1), Le(256)] = 12
+    types: Annotated[int, Ge(1), Le(256)] = 8
     device: Text = "auto"
     __pydantic_config__: ClassVar = STRICT
 
@@ -112,7 +112,9 @@ class Policy:
         usd_per_prompt: what a prompt may cost on average, instead of a horizon.
         half_life: prompts of a language after which what was learned in it counts
             half, where teachers drift; by default nothing is forgotten.
-        confidence: for `linucb`: standard errors added to an arm's expected reward.
+        confidence: how far what is uncertain is explored: for `linucb` the standard errors
+            added to an arm's expected reward, by default 1.5; for `thompson` what they are
+            multiplied by before arms are drawn, by default 0.5.
         temperature: for `softmax`: of the distribution that arms are drawn from, in
             spreads of the language's rewards.
         smoothing: for `softmax`: weight of the prompt's own rewards in what is learned;
@@ -132,7 +134,7 @@ class Policy:
     horizon: Annotated[int, Ge(1)] | None = None
     usd_per_prompt: Annotated[float, Gt(0.0)] | None = None
     half_life: Annotated[float, Gt(0.0)] | None = None
-    confidence: Annotated[float, Ge(0.0)] = 1.0
+    confidence: Annotated[float, Ge(0.0)] | None = None
     temperature: Annotated[float, Gt(0.0)] = 0.2
     smoothing: Share = 0.3
     neighbours: Annotated[int, Ge(1)] = 100

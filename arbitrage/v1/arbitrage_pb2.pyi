@@ -515,19 +515,23 @@ class GetPolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    INCLUDE_STATE_FIELD_NUMBER: _builtins.int
     language: _builtins.str
     """The language to show, a BCP-47 tag, normalised as Prompt.language is. Empty: every language
     that the policy has met. Not a BCP-47 tag: INVALID_ARGUMENT. Not met: the response holds no
     language.
     """
+    include_state: _builtins.bool
+    """Whether the response holds the policy's state, too, for another server to go on from."""
     def __init__(
         self,
         *,
         language: _builtins.str = ...,
+        include_state: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_state", b"include_state", "language", b"language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -542,10 +546,24 @@ class GetPolicyResponse(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     LANGUAGES_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    USD_PER_PROMPT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     """The policy's name."""
     version: _builtins.int
     """The version of the policy's state: how many updates it has learned from."""
+    price: _builtins.float
+    """What is being paid for quality: the reward that a US dollar has to bring, in standard deviations
+    of the language's rewards. 0: costs do not matter to the policy, or nothing is short.
+    """
+    usd_per_prompt: _builtins.float
+    """What a prompt has cost of late, in US dollars."""
+    state: _builtins.bytes
+    """The policy's state as the contents of a snapshot file, as docs/policies.md describes it. It may
+    be larger than the 4 MB that many clients take unless told otherwise. Empty unless include_state
+    was set in the request.
+    """
     @_builtins.property
     def languages(self) -> _containers.RepeatedCompositeFieldContainer[Global___LanguageEstimates]:
         """What was learned, one entry a language that the policy has met."""
@@ -556,10 +574,13 @@ class GetPolicyResponse(_message.Message):
         policy: _builtins.str = ...,
         version: _builtins.int = ...,
         languages: _abc.Iterable[Global___LanguageEstimates] | None = ...,
+        price: _builtins.float = ...,
+        usd_per_prompt: _builtins.float = ...,
+        state: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["languages", b"languages", "policy", b"policy", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["languages", b"languages", "policy", b"policy", "price", b"price", "state", b"state", "usd_per_prompt", b"usd_per_prompt", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -605,6 +626,8 @@ class ArmEstimate(_message.Message):
     MEAN_REWARD_FIELD_NUMBER: _builtins.int
     STANDARD_ERROR_FIELD_NUMBER: _builtins.int
     ROUTE_SHARE_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    BEST_PROBABILITY_FIELD_NUMBER: _builtins.int
     arm: _builtins.str
     """The arm: the name of a teacher."""
     count: _builtins.int
@@ -621,6 +644,14 @@ class ArmEstimate(_message.Message):
     """The arm's share of the routes: the probability that it is asked when a prompt of this language
     comes, from 0 to 1. The shares of a language sum to the number of arms asked a prompt.
     """
+    cost_usd: _builtins.float
+    """What a call of the arm is expected to cost in this language, in US dollars. 0: it is free, or
+    nobody knows.
+    """
+    best_probability: _builtins.float
+    """The probability that no arm of the pool has a higher mean reward, from 0 to 1: how sure the
+    policy is of its favourite. The probabilities of a language sum to 1.
+    """
     def __init__(
         self,
         *,
@@ -630,10 +661,12 @@ class ArmEstimate(_message.Message):
         mean_reward: _builtins.float | None = ...,
         standard_error: _builtins.float | None = ...,
         route_share: _builtins.float = ...,
+        cost_usd: _builtins.float = ...,
+        best_probability: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_mean_reward", b"_mean_reward", "_standard_error", b"_standard_error", "mean_reward", b"mean_reward", "standard_error", b"standard_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_reward", b"_mean_reward", "_standard_error", b"_standard_error", "arm", b"arm", "count", b"count", "mean_reward", b"mean_reward", "rejected_count", b"rejected_count", "route_share", b"route_share", "standard_error", b"standard_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mean_reward", b"_mean_reward", "_standard_error", b"_standard_error", "arm", b"arm", "best_probability", b"best_probability", "cost_usd", b"cost_usd", "count", b"count", "mean_reward", b"mean_reward", "rejected_count", b"rejected_count", "route_share", b"route_share", "standard_error", b"standard_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__mean_reward: _TypeAlias = _typing.Literal["mean_reward"]  # noqa: Y015
     _WhichOneofArgType__mean_reward: _TypeAlias = _typing.Literal["_mean_reward", b"_mean_reward"]  # noqa: Y015

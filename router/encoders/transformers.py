@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from arbitrage import config
 
-_KEY = "policy.features"
 _AT_ONCE = 16
 _MAX_TOKENS = 256  # of a text that are read: enough to tell what sort of prompt it is
 _MAX_CHARACTERS = 16 * _MAX_TOKENS  # so that a tokenizer does not read a book
@@ -41,20 +40,21 @@ async def open_encoder(settings: config.Features) -> Worker:
     return Worker(model.embed, at_once=_AT_ONCE, free=model.free)
 
 
-def load(name: str, device: str, *, trains: bool = False) -> Model:
+def load(name: str, device: str, *, trains: bool = False, where: str = "policy.features.") -> Model:
     """Opens a model, and tries it; blocks for seconds.
 
     Args:
         name: a folder, which begins with `.`, `/` or `~`, or a name on the hub.
         device: cpu, cuda, cuda:1, ..., or auto for a GPU where there is one.
         trains: whether its weights are to learn, in float32 on any device.
+        where: what stands before the names of the settings, for errors.
 
     Raises:
         ConfigError: there is no such model or device, or the model does not embed text.
     """
-    place = _device(device)
+    place = _device(device, where)
     torch.set_num_threads(usable_cores())
-    name = _source(name)
+    name = _source(name, where)
     dtype = torch.bfloat16 if place.type == "cuda" and not trains else torch.float32
     try:
         with quiet():
@@ -62,21 +62,21 @@ def load(name: str, device: str, *, trains: bool = False) -> Model:
             network, found = AutoModel.from_pretrained(name, dtype=dtype, output_loading_info=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(
-            f"{_KEY}.model: {name!r} cannot be loaded: {first_line(error)}"
+            f"{where}model: {name!r} cannot be loaded: {first_line(error)}"
         ) from error
     # the pooler is a layer of BERT's that says what follows a sentence, and is left out of many
     if missing := [weight for weight in found["missing_keys"] if "pooler" not in weight]:
-        raise ConfigError(f"{_KEY}.model: {name!r} has no weights for {min(missing)!r}")
+        raise ConfigError(f"{where}model: {name!r} has no weights for {min(missing)!r}")
     if network.config.is_encoder_decoder:
         if trains:
-            raise ConfigError(f"{_KEY}.model: {name!r} has a decoder, too, and cannot be tuned")
+            raise ConfigError(f"{where}model: {name!r} has a decoder, too, and cannot be tuned")
         network = network.get_encoder()
     model = Model(tokenizer, network.to(place).eval(), place)
     try:
         model.embed(["1 + 1 = 2"])
     except Exception as error:  # a model of any kind may be named, and fails in its own way
         reason = first_line(error)
-        raise ConfigError(f"{_KEY}.model: {name!r} does not embed text: {reason}") from error
+        raise ConfigError(f"{where}model: {name!r} does not embed text: {reason}") from error
     return model
 
 
@@ -105,7 +105,7 @@ class Model:
 
     def pooled(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """The mean over the last states of each row's tokens, `(rows, width)`, in float32."""
-        longest = max(1, *(len(row) for row in rows)) if rows else 1
+        longest = max(1, *map(len, rows))
         pad = self.tokenizer.pad_token_id or 0
         ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
@@ -122,22 +122,22 @@ class Model:
         self.network = None
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, where: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = first_line(error)
-        raise ConfigError(f"{_KEY}.device: {name!r} cannot be used here: {reason}") from None
+        raise ConfigError(f"{where}device: {name!r} cannot be used here: {reason}") from None
 
 
-def _source(name: str) -> str:
+def _source(name: str, where: str) -> str:
     if not name.startswith((".", "/", "~")):
         return name
     folder = Path(name).expanduser().resolve()
     if not folder.is_dir():
-        raise ConfigError(f"{_KEY}.model: {str(folder)!r}: no such folder")
+        raise ConfigError(f"{where}model: {str(folder)!r}: no such folder")
     return str(folder)
 
 

@@ -111,7 +111,7 @@ def tune(settings: TuneSettings, lines: Lines, output: Path, tell: Callable[[str
     learn, held = lines.parted(settings.holdout)
     tell(f"{len(learn.texts)} prompts to learn from, {len(held.texts)} held out")
     torch.manual_seed(settings.seed)
-    model = load(settings.model, settings.device, trains=True)
+    model = load(settings.model, settings.device, trains=True, where="")
     training = _Training(model, settings, learn)
     losses = []
     try:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import router
 from arbitrage import config
+from arbitrage.errors import SnapshotError
 from arbitrage.types import Candidate, Completion, Context, Failure, Score, Verdict
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def test_any_history_leads_to_valid_decisions_and_finite_estimates(
             assert set(decision.arms) == set(pool)
             assert decision.propensities == (1.0,) * len(pool)
         for estimate in policy.estimates(pool):
-            assert all(math.isfinite(figure) for figure in astuple(estimate)[2:])
+            figures = [figure for figure in astuple(estimate)[2:] if figure is not None]
+            assert all(math.isfinite(figure) for figure in figures)
             assert estimate.standard_error > 0.0
             assert 0.0 <= estimate.share <= 1.0
 
@@ -225,3 +227,152 @@ def test_estimates_tell_what_was_seen(kind: str) -> None:
     rewards = {arm: estimates["de", arm].reward for arm in "abcd"}
     assert rewards["c"] < rewards["a"] < rewards["d"] < rewards["b"]
     assert not policy.estimates([])
+
+
+# What must hold of every policy, whatever it has seen
+
+learning = pytest.mark.parametrize(
+    "kind", sorted(set(router.KINDS) - {"best_of", "fixed", "random"})
+)
+ODD = (math.nan, math.inf, 1e200)
+few = settings(deadline=None, derandomize=True, max_examples=20)
+
+
+def lived(kind: str, history: list[tuple[Context, list[Candidate]]], **chosen: Any) -> ports.Policy:
+    policy = make(kind, **chosen)
+    for context, judged in history:
+        policy.update(context, judged)
+    return policy
+
+
+def beliefs(policy: ports.Policy) -> dict[tuple[str, str], list[float]]:
+    return {
+        (e.language, e.arm): [e.scored, e.stopped, e.reward, e.standard_error]
+        for e in policy.estimates(ARMS)
+    }
+
+
+def numbers(state: Any) -> list[float]:
+    """Every number in a state."""
+    if isinstance(state, dict):
+        return [number for value in state.values() for number in numbers(value)]
+    if isinstance(state, list | tuple):
+        return [number for value in state for number in numbers(value)]
+    if isinstance(state, np.ndarray):
+        return [float(number) for number in state.ravel()]
+    return [float(state)] if isinstance(state, int | float) else []
+
+
+@every_kind
+@few
+@given(history=histories, fan_out=st.integers(1, 4), audit_rate=rates, domain=st.sampled_from("xy"))
+def test_shares_sum_to_the_number_of_arms_asked(
+    kind: str,
+    history: list[tuple[Context, list[Candidate]]],
+    fan_out: int,
+    audit_rate: float,
+    domain: str,
+) -> None:
+    policy = lived(kind, history, fan_out=fan_out, audit_rate=audit_rate)
+    for language in ("de", "fr"):
+        shares = policy.shares(Context(language, domain), ARMS)
+        count = len(ARMS) if kind == "best_of" else fan_out
+        if kind == "fixed":
+            count = min(fan_out, len(EXPERTS.get(language, EXPERTS["default"])))
+        expected = audit_rate * len(ARMS) + (1.0 - audit_rate) * count
+        assert sum(shares) == pytest.approx(expected, abs=5e-3)
+
+
+@every_kind
+@few
+@given(order=st.permutations(ARMS))
+def test_the_order_of_the_arms_changes_nothing(kind: str, order: list[str]) -> None:
+    policy = taught(kind, fan_out=2)
+    for language in ("de", "fr"):
+        shares = dict(zip(ARMS, policy.shares(Context(language), ARMS), strict=True))
+        for arm, share in zip(order, policy.shares(Context(language), order), strict=True):
+            assert share == pytest.approx(shares[arm], abs=1e-6)
+
+
+@learning
+def test_a_dominated_arms_share_goes_to_that_of_the_audits(kind: str) -> None:
+    policy = make(kind, fan_out=1, audit_rate=0.05, newcomer_share=0.0)
+    rng = np.random.default_rng(3)
+    for _ in range(500):
+        rewards = zip("abc", rng.normal((1.0, 0.8, -1.0), 0.3), strict=True)
+        policy.update(GERMAN, [scored(arm, float(reward)) for arm, reward in rewards])
+    shares = dict(zip("abc", policy.shares(GERMAN, "abc"), strict=True))
+    assert shares["c"] == pytest.approx(0.05, abs=0.01)
+    assert shares["a"] > 0.5
+
+
+@every_kind
+@few
+@given(history=histories)
+def test_no_state_holds_what_is_no_number(
+    kind: str, history: list[tuple[Context, list[Candidate]]]
+) -> None:
+    odd = [scored(arm, reward) for arm, reward in zip("abc", ODD, strict=True)]
+    policy = lived(kind, [*history, (GERMAN, odd)])
+    assert all(math.isfinite(number) for number in numbers(policy.state()))
+
+
+@every_kind
+@few
+@given(history=histories, after=histories)
+def test_a_restored_policy_goes_on_as_the_one_it_was_taken_from(
+    kind: str,
+    history: list[tuple[Context, list[Candidate]]],
+    after: list[tuple[Context, list[Candidate]]],
+) -> None:
+    policy = lived(kind, history, fan_out=2, audit_rate=0.2, seed=5)
+    again = make(kind, fan_out=2, audit_rate=0.2, seed=99)
+    again.restore(policy.state())
+    for context, judged in [*after, (GERMAN, [])]:
+        one, two = wave(policy, context, ARMS), wave(again, context, ARMS)
+        assert (one.arms, one.version) == (two.arms, two.version)
+        assert one.propensities == pytest.approx(two.propensities, abs=1e-9)
+        for each in (policy, again):
+            each.update(context, judged)
+    expected = beliefs(policy)
+    assert beliefs(again).keys() == expected.keys()
+    for key, figures in beliefs(again).items():
+        assert figures == pytest.approx(expected[key], rel=1e-6, abs=1e-9)
+
+
+@every_kind
+@few
+@given(one=histories, two=histories, three=histories)
+def test_replicas_add_up_whatever_the_order(
+    kind: str,
+    one: list[tuple[Context, list[Candidate]]],
+    two: list[tuple[Context, list[Candidate]]],
+    three: list[tuple[Context, list[Candidate]]],
+) -> None:
+    def merged(first: ports.Policy, *others: ports.Policy) -> ports.Policy:
+        total = make(kind)
+        total.restore(first.state())
+        for other in others:
+            total.merge(other.state())
+        return total
+
+    a, b, c = lived(kind, one), lived(kind, two), lived(kind, three)
+    whole = beliefs(lived(kind, one + two + three))
+    totals = [beliefs(p) for p in (merged(a, b, c), merged(c, b, a), merged(a, merged(b, c)))]
+    for total in totals:
+        assert total.keys() == whole.keys()
+        for key, figures in total.items():
+            assert figures[:2] == whole[key][:2]
+            assert figures == pytest.approx(totals[0][key], rel=1e-6, abs=1e-9)
+    assert merged(a, b, c).version == len(one) + len(two) + len(three)
+
+
+@every_kind
+def test_what_is_no_state_is_refused_in_one_line(kind: str) -> None:
+    policy = make(kind)
+    state = policy.state()
+    for broken in ({}, {"version": "x"}, {**state, "experience": {}}, {**state, "rng": {"a": 1}}):
+        with pytest.raises(SnapshotError, match=r"^[^\n]+$"):
+            policy.restore(broken)
+    with pytest.raises(SnapshotError, match=r"^[^\n]+$"):
+        policy.merge({"version": 3})
