@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _ROUNDS = 50  # of k-means, at most
 _STARTS = 4
 _TINY = 1e-12
+_OVERSAMPLED = 10
+_POWERS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,9 @@ class Basis:
         prompts = features.astype(np.float64)
         mean = prompts.mean(axis=0)
         away = prompts - mean
-        variances, vectors = np.linalg.eigh(away.T @ away)
-        found = min(dimensions, len(prompts) - 1, vectors.shape[1])
+        found = min(dimensions, len(prompts) - 1, away.shape[1])
         components = np.zeros((len(mean), dimensions))
-        components[:, :found] = vectors[:, ::-1][:, :found] * (variances[::-1][:found] > _TINY)
+        components[:, :found] = _leading(away, found)
         # an eigenvector's sign is arbitrary
         largest = np.abs(components).argmax(axis=0)
         components *= np.where(np.take_along_axis(components, largest[None], 0) < 0.0, -1.0, 1.0)
@@ -77,6 +78,22 @@ class Basis:
     def of_state(cls, state: Mapping[str, Any]) -> Self:
         """What `state` was taken from."""
         return cls(*(np.array(state[key]) for key in ("mean", "components", "centres")))
+
+
+def _leading(away: FloatArray, count: int) -> FloatArray:
+    """The leading directions, `(features, count)`, by a randomised range finder.
+
+    Halko, Martinsson & Tropp (2011), SIAM Review 53: a few products with the prompts, where
+    a whole decomposition would hold up everything else for long.
+    """
+    rng = np.random.default_rng(0)
+    guesses = min(count + _OVERSAMPLED, *away.shape)
+    basis = np.linalg.qr(away.T @ rng.standard_normal((len(away), guesses)))[0]
+    for _ in range(_POWERS):
+        basis = np.linalg.qr(away.T @ np.linalg.qr(away @ basis)[0])[0]
+    _, sizes, rotation = np.linalg.svd(away @ basis, full_matrices=False)
+    leading: FloatArray = (basis @ rotation.T)[:, :count] * (sizes[:count] > _TINY)
+    return leading
 
 
 def _unit(vectors: FloatArray) -> FloatArray:

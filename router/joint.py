@@ -64,7 +64,7 @@ class Joint:
 
         The z at which E[max(reward - z, 0)] is the price, by bisection.
         """
-        low = self.rewards.min(axis=0) - prices - 1.0
+        low: FloatArray = self.rewards.min(axis=0) - prices - 1.0
         high = self.rewards.max(axis=0)
         for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)

@@ -62,7 +62,7 @@ class Pandora(OneWave):
             return None
         # what may still be asked is spread over the waves that are left
         chosen = self._search(context, arms, seen, most=-(-room // left), elapsed=elapsed)
-        return self._drawn(Listed(len(arms), chosen), arms) if chosen else None
+        return self._drawn(context, arms, Listed(len(arms), chosen), seen) if chosen else None
 
     def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
         """The first wave: a set for sure; any set before anything is known."""

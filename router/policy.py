@@ -82,7 +82,7 @@ class OneWave(ABC):
         del wave, elapsed
         if any(candidate.may_win for candidate in seen):
             return None
-        return self._drawn(self._first(context, arms, audited=not seen), arms)
+        return self._drawn(context, arms, self._first(context, arms, audited=not seen), seen)
 
     def shares(self, context: Context, arms: Sequence[str]) -> Sequence[float]:
         """How likely each arm is to be asked in the first wave, the audit included."""
@@ -93,8 +93,13 @@ class OneWave(ABC):
 
     def update(self, context: Context, candidates: Sequence[Candidate]) -> None:
         """Learns from all that were scored or stopped; who failed is unavailable, not bad."""
+        expected = 0.0
+        if self._pacer.paces:
+            asked = sorted({candidate.teacher for candidate in candidates})
+            expected = float(self.experience.costs.usd(context.language, asked).sum())
+        spent = sum(candidate.cost_usd for candidate in candidates)
+        self._pacer.charge(spent, expected=expected)
         self.experience.learn(context, candidates)
-        self._pacer.charge(sum(candidate.cost_usd for candidate in candidates))
         self.version += 1
 
     def estimates(
@@ -148,15 +153,25 @@ class OneWave(ABC):
         """Adds what another replica's `_own` gave, after so many updates."""
         del own, version
 
-    def _drawn(self, lottery: Lottery, arms: Sequence[str]) -> Decision:
+    def _drawn(
+        self,
+        context: Context,
+        arms: Sequence[str],
+        lottery: Lottery,
+        seen: Sequence[Candidate],
+    ) -> Decision:
         chosen = lottery.draw(self._rng)
-        return Decision(
+        decision = Decision(
             policy=self.kind,
             version=self.version,
             arms=tuple(arms[i] for i in chosen),
             propensities=tuple(lottery.inclusion(chosen).tolist()),
             waves=(0,) * len(chosen),
         )
+        if self._pacer.paces:
+            usd = self.experience.costs.usd(context.language, decision.arms)
+            self._pacer.commit(float(usd.sum()), first=not seen)
+        return decision
 
     def _first(self, context: Context, arms: Sequence[str], *, audited: bool = True) -> Lottery:
         lottery = self._introduced(context, arms)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import router
 from arbitrage import config
 from arbitrage.engine import Engine
 from arbitrage.errors import (
+    ArbitrageError,
     BudgetSpent,
     NoTeacherAvailable,
     NoWinner,
@@ -74,6 +76,7 @@ class Script:
     samples: list[Sample] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     contexts: list[Context] = field(default_factory=list)
+    progress: list[tuple[int, float]] = field(default_factory=list)
     broken: Exception | None = None
     unscorable: str | None = None
     raises: Exception | None = None
@@ -176,23 +179,45 @@ class Script:
         return self.rewards.get(text, self.rewards.get(candidate.teacher))
 
     def select(
-        self, context: Context, arms: Sequence[str], seen: Sequence[Candidate]
+        self,
+        context: Context,
+        arms: Sequence[str],
+        seen: Sequence[Candidate],
+        *,
+        wave: int = 0,
+        elapsed: float = 0.0,
     ) -> Decision | None:
         self.contexts.append(context)
+        self.progress.append((wave, elapsed))
         asked = {c.teacher for c in seen}
         assert asked.isdisjoint(arms)
-        for wave in self.waves or [list(self.answers)]:
-            if not asked.issuperset(wave):
-                return Decision("script", 7, tuple(wave), (0.5,) * len(wave), (0,) * len(wave))
+        for arms in self.waves or [list(self.answers)]:
+            if not asked.issuperset(arms):
+                return Decision("script", 7, tuple(arms), (0.5,) * len(arms), (0,) * len(arms))
         return None
 
     def update(self, context: Context, candidates: Sequence[Candidate]) -> None:
         del context
         self.learned.append(candidates)
 
-    def estimates(self, arms: Sequence[str]) -> Sequence[Estimate]:
-        del arms
+    def estimates(
+        self, arms: Sequence[str], languages: Collection[str] | None = None
+    ) -> Sequence[Estimate]:
+        del arms, languages
         return ()
+
+    def shares(self, context: Context, arms: Sequence[str]) -> Sequence[float]:
+        del context
+        return [0.5 for _ in arms]
+
+    def state(self) -> Mapping[str, Any]:
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        assert not state
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        assert not state
 
     async def write(self, sample: Sample) -> None:
         if isinstance(self.broken, SinkError):
@@ -345,6 +370,43 @@ async def test_a_language_is_detected_only_where_it_is_not_given() -> None:
     sample = await await_given.engine().arbitrate(Prompt.of("空はなぜ青い？", language="en-GB"))
     assert sample.prompt.language == "en"
     assert await_given.contexts[0] == Context("en")
+
+
+class Embeddings:
+    """Features of any text, but of those it cannot read."""
+
+    async def encode(self, text: str) -> Any:
+        if "blue" in text:
+            raise ArbitrageError("cannot embed it")
+        return np.full(3, len(text), dtype=np.float32)
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+@pytest.mark.parametrize(
+    ("text", "features"), [("Why is the sea deep?", [20.0] * 3), (PROMPT.text, None)]
+)
+async def test_the_policy_sees_features_where_the_text_can_be_embedded(
+    text: str, features: list[float] | None
+) -> None:
+    script = Script({"a": "A"}, rewards={"a": 0.0})
+    engine = replace(script.engine(), encoder=Embeddings())
+    await engine.arbitrate(Prompt.of(text, language="en"))
+    seen = script.contexts[0].features
+    assert (None if seen is None else seen.tolist()) == features
+
+
+@in_virtual_time
+async def test_the_policy_hears_which_wave_it_is_and_how_long_it_took() -> None:
+    script = Script(
+        {"a": "A", "b": "B"},
+        rewards={"a": 0.0, "b": 0.0},
+        waves=[["a"], ["b"]],
+        seconds={"a": 3.0, "b": 4.0},
+    )
+    await script.engine().arbitrate(PROMPT)
+    assert script.progress == [(0, 0.0), (1, pytest.approx(3.0))]
 
 
 async def test_observers_hear_it_in_the_order_in_which_it_happens() -> None:
