@@ -35,7 +35,7 @@ class Prediction:
 class DirectMethod:
     """Means of arm, language and context, each shrunk to the one above it, and cross-fitted.
 
-        outcome = mean + language + arm + arm in language + arm in context
+        outcome = mean + language + context + arm + arm in language + arm in context
 
     A context is a language with a domain, or else with a type of prompts.
 
@@ -142,11 +142,13 @@ def _shrunk(
     )
     groups: list[tuple[Callable[[FloatArray], FloatArray], bool]] = [
         (lambda table: by_language(table).sum(axis=-1, keepdims=True), True),
+        (lambda table: table.sum(axis=-1, keepdims=True), False),
         (lambda table: table.sum(axis=-2, keepdims=True), False),
         (by_language, True),
+        (lambda table: table, False),
     ]
-    if len(starts) < len(language):
-        groups.append((lambda table: table, False))
+    if len(starts) == len(language):  # contexts are languages
+        groups = [groups[0], groups[2], groups[3]]
     expected = mean + np.zeros_like(count)
     for gathered, of_language in groups:
         effect = _effects(gathered(count), gathered(total - count * expected), noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -205,8 +206,14 @@ def _others_fewer_than(k: int, above: FloatArray, chosen: IntArray) -> FloatArra
     ways: FloatArray = 1.0 + others @ odds
     if k == _CLOSED_FORMS:
         theirs = others[:, :, None] * odds
-        ways += (theirs[:, 1:] * theirs.cumsum(axis=1)[:, :-1]).sum(axis=1)
+        ways += (theirs * (_before(len(above)) @ theirs)).sum(axis=1)
     return none * ways
+
+
+@cache
+def _before(arms: int) -> FloatArray:
+    """1 where one arm comes before another, `(arms, arms)`: sums over those before."""
+    return np.tri(arms, k=-1)
 
 
 def _others_fewer_than_many(k: int, above: FloatArray, chosen: IntArray) -> FloatArray:

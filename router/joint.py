@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from router.experience import Experience
     from router.leaf import Leaf
 
-_OWN = 512  # prompts of the leaf that count, the newest ones
+_OWN = 768  # prompts of the leaf that count, the newest ones
 _OTHERS = 128  # of each kind of other prompts
-_BORROWED = (40.0, 20.0, 10.0, 5.0)
+_BORROWED = (100.0, 60.0, 20.0, 10.0)
 """Prompts that all others count for: of the same type, language, family, and the rest."""
 
 _WIDTH = 0.6  # of the kernel that compares rewards, in spreads
@@ -58,6 +58,11 @@ class Joint:
         so_far = np.broadcast_to(best, self.weights.shape)[:, None]
         gains: FloatArray = self.weights @ np.maximum(self.rewards - so_far, 0.0)
         return gains
+
+    def means(self) -> FloatArray:
+        """The expected reward of each arm, `(arms,)`."""
+        means: FloatArray = self.weights @ self.rewards
+        return means
 
     def reservations(self, prices: FloatArray) -> FloatArray:
         """The reward in hand at which one would no longer pay to look, `(arms,)`.

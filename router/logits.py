@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from router.arrays import grown
-from router.leaf import untyped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from router.arrays import BoolArray, FloatArray, IntArray
     from router.leaf import Leaf
 
-_RATE = 0.2  # of AdaGrad
+_RATE = 0.3  # of AdaGrad
 _FIRST = 1.0  # squared gradient to begin with, so that the first steps are no leaps
 _PULL = 5.0  # of a bias towards its parent's, in prompts' worth of gradient per unit
 _PULL_OF_SLOPES = 2.0
@@ -41,6 +40,16 @@ class Lessons:
     x: FloatArray
     judged: BoolArray
     targets: FloatArray
+
+    def by_node(self, *tables: FloatArray | BoolArray) -> tuple[IntArray, list[FloatArray]]:
+        """The nodes concerned, ascending, and for each the sum over its rows in each table."""
+        flat = self.nodes.ravel()
+        order = np.argsort(flat, kind="stable")
+        ordered = flat[order]
+        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+        prompts = order // self.nodes.shape[1]
+        sums = [np.add.reduceat(table[prompts], starts, axis=0, dtype=float) for table in tables]
+        return ordered[starts], sums
 
     def of(self, prompts: IntArray) -> Lessons:
         """Some of them."""
@@ -115,49 +124,40 @@ class Logits:
         arms = lessons.judged.shape[1]
         new = lessons.judged.any(axis=0) & (self._prompts[0, :arms] == 0.0)
         self._bias[0, :arms][new] = self._usual()
+        nodes, (judged,) = lessons.by_node(lessons.judged)
         if keep < 1.0:
-            touched = np.unique(lessons.nodes)
-            self._prompts[touched] *= keep
-            self._squares[touched] *= keep
+            self._prompts[nodes] *= keep
+            self._squares[nodes] *= keep
             self._slope_squares *= keep
-        for nodes in lessons.nodes.T:
-            np.add.at(self._prompts[:, :arms], nodes, lessons.judged)
+        self._prompts[nodes, :arms] += judged
 
     def descend(self, lessons: Lessons) -> None:
         """One step down the mean gradient of prompts that were counted."""
         arms = lessons.judged.shape[1]
         logits = self._bias[lessons.nodes, :arms].sum(axis=1) + lessons.x @ self._slopes[:arms].T
         errors = shares(logits, lessons.judged) - lessons.targets
-        nodes, places = np.unique(lessons.nodes, return_inverse=True)
-        gradient, judged = np.zeros((2, len(nodes), arms))
-        for level in places.reshape(lessons.nodes.shape).T:
-            np.add.at(gradient, level, errors)
-            np.add.at(judged, level, lessons.judged)
+        nodes, (gradient, judged) = lessons.by_node(errors, lessons.judged)
         share = judged / np.maximum(self._prompts[nodes, :arms], 1.0)
-        gradient += _PULL * share * (nodes > 0)[:, None] * self._bias[nodes, :arms]
-        self._squares[nodes, :arms] += gradient**2
-        self._bias[nodes, :arms] -= _RATE * gradient / np.sqrt(_FIRST + self._squares[nodes, :arms])
+        gradient[1:] += _PULL * share[1:] * self._bias[nodes[1:], :arms]  # the root has no parent
+        squares = self._squares[nodes, :arms] + gradient**2
+        self._squares[nodes, :arms] = squares
+        self._bias[nodes, :arms] -= _RATE * gradient / np.sqrt(_FIRST + squares)
         slopes = self._slopes[:arms]
         gradient = errors.T @ lessons.x + _PULL_OF_SLOPES * share[0, :, None] * slopes
         self._slope_squares[:arms] += gradient**2
         slopes -= _RATE * gradient / np.sqrt(_FIRST + self._slope_squares[:arms])
 
-    def merge(self, other: Logits, *, plain: bool = False) -> None:
+    def merge(self, other: Logits) -> None:
         """Adds what another has learned: the mean of both, weighted by what each rests on.
 
         It is near what one would have learned from both streams, not the same. Whatever
         only one of them knows stays as it is there.
-
-        Args:
-            other: the other.
-            plain: leave out its slopes and prompt types, which mean nothing here.
         """
-        known = [n for n in other.nodes if not (plain and n[1:] and untyped((n[0], n[1])) != n)]
-        for node in known:
+        for node in other.nodes:
             self.nodes.setdefault(node, len(self.nodes))
         columns = self.meet(list(other.arms))
-        here = np.ix_(np.array([self.nodes[node] for node in known]), columns)
-        there = np.ix_(np.array([other.nodes[node] for node in known]), np.arange(len(columns)))
+        here = np.ix_(np.array([self.nodes[node] for node in other.nodes]), columns)
+        there = slice(len(other.nodes)), slice(len(columns))
         prompts, totals = np.zeros((2, *self._bias.shape))
         prompts[here], totals[here] = other._prompts[there], other._totals()[there]
         both = np.maximum(self._prompts + prompts, _FEW)
@@ -169,11 +169,10 @@ class Logits:
                 self._bias[row] = means[row] - above
             else:
                 self._bias[row] = means[row]
-        if not plain:
-            mine, theirs = self._prompts[0, columns, None], prompts[0, columns, None]
-            slopes = mine * self._slopes[columns] + theirs * other._slopes[: len(columns)]
-            self._slopes[columns] = slopes / both[0, columns, None]
-            self._slope_squares[columns] += other._slope_squares[: len(columns)]
+        mine, theirs = self._prompts[0, columns, None], prompts[0, columns, None]
+        slopes = mine * self._slopes[columns] + theirs * other._slopes[: len(columns)]
+        self._slopes[columns] = slopes / both[0, columns, None]
+        self._slope_squares[columns] += other._slope_squares[: len(columns)]
         self._prompts += prompts
         self._squares[here] += other._squares[there]
 

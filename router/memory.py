@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -33,9 +32,10 @@ class Memory:
         size: prompts that are remembered.
         added: prompts that ever were.
         counts: of these, how many of each leaf.
-        languages: of these, how many of each language.
+        languages: number of each language.
         x: `(room, features)`, unit vectors, or zeros for a prompt without features.
         leaf: `(room,)`, the number of each prompt's leaf.
+        language: `(room,)`, the number of its language.
         rewards: `(room, arms)`, the mean reward of an arm's answers, where it was `scored`.
         scored: `(room, arms)`, whether an arm's answer has a reward.
         stopped: `(room, arms)`, whether a gate stopped all of an arm's answers.
@@ -49,9 +49,10 @@ class Memory:
         self.size = 0
         self.added = 0
         self.counts: list[int] = []
-        self.languages: Counter[str] = Counter()
+        self.languages: dict[str, int] = {}
         self.x: Features = np.zeros((1, features), dtype=np.float32)
         self.leaf: IntArray = np.zeros(1, dtype=np.intp)
+        self.language: IntArray = np.zeros(1, dtype=np.intp)
         self.rewards: FloatArray = np.zeros((1, 1))
         self.scored: BoolArray = np.zeros((1, 1), dtype=np.bool_)
         self.stopped: BoolArray = np.zeros((1, 1), dtype=np.bool_)
@@ -65,7 +66,7 @@ class Memory:
         self._grow()
         self.leaf[row] = number = self._number(leaf)
         self.counts[number] += 1
-        self.languages[leaf[0]] += 1
+        self.language[row] = self.languages[leaf[0]]
         self.x[row] = 0.0 if x is None else x
         self.rewards[row] = 0.0
         self.scored[row] = self.stopped[row] = False
@@ -131,11 +132,11 @@ class Memory:
         self.arms = {arm: i for i, arm in enumerate(state["arms"])}
         self.added, self.size = int(state["added"]), len(state["leaf"])
         self.counts = [int(count) for count in state["counts"]]
-        for (language, _), count in zip(self.leaf_of, self.counts, strict=True):
-            self.languages[language] += count
+        of_leaf = [self.languages.setdefault(x, len(self.languages)) for x, _ in self.leaf_of]
         self._grow()
         rows, width = self.order(), len(self.arms)
         self.x[rows], self.leaf[rows] = state["x"], state["leaf"]
+        self.language[rows] = np.array(of_leaf, dtype=np.intp)[state["leaf"]]
         self.rewards[rows, :width] = state["rewards"]
         self.scored[rows, :width] = state["scored"]
         self.stopped[rows, :width] = state["stopped"]
@@ -145,11 +146,13 @@ class Memory:
         if leaf not in self.leaves:
             self.leaves[leaf] = len(self.leaves)
             self.leaf_of.append(leaf)
+            self.languages.setdefault(leaf[0], len(self.languages))
             self.counts.append(0)
         return self.leaves[leaf]
 
     def _grow(self) -> None:
         self.x, self.leaf = grown(self.x, self.size), grown(self.leaf, self.size)
+        self.language = grown(self.language, self.size)
         self.rewards = grown(self.rewards, self.size, len(self.arms) + 1)
         self.scored = grown(self.scored, self.size, len(self.arms) + 1)
         self.stopped = grown(self.stopped, self.size, len(self.arms) + 1)

@@ -114,7 +114,7 @@ class Pacer:
         """
         if self._target is None:
             return
-        if not self.prompts:  # nothing is known of costs yet
+        if not self.prompts and not usd:  # nothing is known of costs yet
             usd = self._target * first
             self._blind += first
         deviation = _in_targets(usd, self._target) - first

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from router.joint import Joint
     from router.lottery import Lottery
 
+_EXCHANGES = 4  # rounds at most
+_TINY = 1e-12
+
 
 class Pandora(OneWave):
     """Optimal search with a price on every look (Weitzman 1979, Econometrica 47).
@@ -61,14 +64,15 @@ class Pandora(OneWave):
         if left < 1 or room < 1:
             return None
         # what may still be asked is spread over the waves that are left
-        chosen = self._search(context, arms, seen, most=-(-room // left), elapsed=elapsed)
+        most = -(-room // left)
+        chosen = self._search(context, arms, seen, most=most, left=left, elapsed=elapsed)
         return self._drawn(context, arms, Listed(len(arms), chosen), seen) if chosen else None
 
     def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
         """The first wave: a set for sure; any set before anything is known."""
         waves = self._waves
         most = waves.max if waves.waves == 1 else waves.min
-        chosen = self._search(context, arms, (), most=most, least=waves.min)
+        chosen = self._search(context, arms, (), most=most, least=waves.min, left=waves.waves)
         return Listed(len(arms), chosen) if chosen else Uniform(len(arms), most)
 
     def _introduced(self, context: Context, arms: Sequence[str]) -> Lottery:
@@ -95,6 +99,7 @@ class Pandora(OneWave):
         *,
         most: int,
         least: int = 0,
+        left: int = 1,
         elapsed: float = 0.0,
     ) -> tuple[int, ...]:
         """The arms to open now, the first to be opened first; none where nothing is known.
@@ -105,6 +110,7 @@ class Pandora(OneWave):
             seen: those that have been.
             most: arms at most.
             least: arms at least, whether they are worth it or not.
+            left: waves that are left, with this one.
             elapsed: seconds since the prompt came.
         """
         leaf, _ = self.experience.place(context)
@@ -130,6 +136,7 @@ class Pandora(OneWave):
             prices[in_time],
             most=min(most, len(in_time)),
             least=least,
+            last=left <= 1,
         )
         return tuple(int(in_time[i]) for i in opened)
 
@@ -145,14 +152,20 @@ class Pandora(OneWave):
 
 
 def _opened(
-    joint: Joint, best: float, prices: FloatArray, *, most: int, least: int
+    joint: Joint, best: float, prices: FloatArray, *, most: int, least: int, last: bool
 ) -> tuple[int, ...]:
-    """The arms to open side by side, the first by its reservation value."""
+    """The arms to open side by side.
+
+    Where more may be opened later, the first one of all is that of the largest reservation
+    value; where this is the last wave, what counts is the maximum of the set alone.
+    """
     chosen: list[int] = []
     so_far = np.full(len(joint.weights), best)
     while len(chosen) < most:
         if chosen or best > -np.inf:
             worth = joint.gains(so_far) - prices
+        elif last:
+            worth = joint.means() - prices
         else:
             worth = joint.reservations(prices)
         worth[chosen] = -np.inf
@@ -161,4 +174,21 @@ def _opened(
             break
         chosen.append(following)
         so_far = np.maximum(so_far, joint.rewards[:, following])
-    return tuple(chosen)
+    return tuple(_exchanged(joint, best, prices, chosen) if last else chosen)
+
+
+def _exchanged(joint: Joint, best: float, prices: FloatArray, chosen: list[int]) -> list[int]:
+    """Arms for which no exchange of one makes a better set, as choosing one by one may leave."""
+    for _ in range(_EXCHANGES if len(chosen) > 1 else 0):
+        before = list(chosen)
+        for place, arm in enumerate(before):
+            others = chosen[:place] + chosen[place + 1 :]
+            so_far = np.maximum(joint.rewards[:, others].max(axis=1), best)
+            worth = joint.gains(so_far) - prices
+            worth[others] = -np.inf
+            following = int(worth.argmax())
+            if worth[following] > worth[arm] + _TINY:
+                chosen[place] = following
+        if chosen == before:
+            break
+    return chosen

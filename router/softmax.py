@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _LOWEST = -200.0  # logit below the highest: what is rarer is not told apart
 _EPOCHS = 5
-_BATCH = 64
+_BATCH = 64  # prompts in a step, or more where ...
+_STEPS = 100  # ... an epoch would have more
 _SEED = 0
 _COMPARED = 2  # judged arms, without which a prompt compares nothing
 
@@ -105,10 +106,10 @@ class Softmax(OneWave):
         lessons = self._lessons(self._memory.order())
         self._logits.count(lessons)
         rng = np.random.default_rng(_SEED)
-        for _ in range(epochs):
-            order = rng.permutation(len(lessons.x))
-            for start in range(0, len(order), _BATCH):
-                self._logits.descend(lessons.of(order[start : start + _BATCH]))
+        steps = min(_STEPS, -(-len(lessons.x) // _BATCH))
+        for _ in range(epochs if steps else 0):
+            for batch in np.array_split(rng.permutation(len(lessons.x)), steps):
+                self._logits.descend(lessons.of(batch))
 
     def _begin(self) -> None:
         self._logits = Logits(self.belief.statistics.features)
@@ -157,9 +158,9 @@ class Softmax(OneWave):
 
     def _join(self, own: Mapping[str, Any], version: int) -> None:
         del version
-        if self.experience.memory is not self._memory:
+        known = self.experience.memory is self._memory
+        if known and own["coordinates"] == self.experience.coordinates:
+            self._logits.merge(Logits.of_state(own["logits"]))
+            self._followed = self._memory.added
+        else:
             self.fit()
-            return
-        plain = own["coordinates"] != self.experience.coordinates
-        self._logits.merge(Logits.of_state(own["logits"]), plain=plain)
-        self._followed = self._memory.added

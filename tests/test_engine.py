@@ -191,9 +191,10 @@ class Script:
         self.progress.append((wave, elapsed))
         asked = {c.teacher for c in seen}
         assert asked.isdisjoint(arms)
-        for arms in self.waves or [list(self.answers)]:
-            if not asked.issuperset(arms):
-                return Decision("script", 7, tuple(arms), (0.5,) * len(arms), (0,) * len(arms))
+        for following in self.waves or [list(self.answers)]:
+            if not asked.issuperset(following):
+                chances, waves = (0.5,) * len(following), (0,) * len(following)
+                return Decision("script", 7, tuple(following), chances, waves)
         return None
 
     def update(self, context: Context, candidates: Sequence[Candidate]) -> None:

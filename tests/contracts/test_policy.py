@@ -72,6 +72,12 @@ contexts = st.builds(
     Context, st.sampled_from(["de", "nb", "sr-Latn", "und"]), st.sampled_from([None, "math"])
 )
 histories = st.lists(st.tuples(contexts, st.lists(candidates, max_size=5)), max_size=8)
+usual_candidates = st.one_of(
+    st.builds(scored, st.sampled_from(ARMS), st.integers(-100, 100).map(float)),
+    st.builds(stopped, st.sampled_from(ARMS)),
+    st.builds(failed, st.sampled_from(ARMS)),
+)
+usual_histories = st.lists(st.tuples(contexts, st.lists(usual_candidates, max_size=5)), max_size=8)
 pools = st.lists(st.sampled_from((*ARMS, "new")), min_size=1, unique=True)
 rates = st.sampled_from([0.0, 0.05, 1.0])
 
@@ -319,7 +325,7 @@ def test_no_state_holds_what_is_no_number(
 
 @every_kind
 @few
-@given(history=histories, after=histories)
+@given(history=usual_histories, after=usual_histories)
 def test_a_restored_policy_goes_on_as_the_one_it_was_taken_from(
     kind: str,
     history: list[tuple[Context, list[Candidate]]],
@@ -342,7 +348,7 @@ def test_a_restored_policy_goes_on_as_the_one_it_was_taken_from(
 
 @every_kind
 @few
-@given(one=histories, two=histories, three=histories)
+@given(one=usual_histories, two=usual_histories, three=usual_histories)
 def test_replicas_add_up_whatever_the_order(
     kind: str,
     one: list[tuple[Context, list[Candidate]]],
