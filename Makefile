@@ -7,9 +7,9 @@ VLLM := .venv-vllm
 BIN := $(VENV)/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
 # the others are parts of these, or servers
-BENCHMARKS := gates language_id rules calibration embedded_reward reward_scoring scoring_soak http_clients throughput faults
+BENCHMARKS := gates language_id rules calibration embedded_reward reward_scoring scoring_soak http_clients throughput faults pacing
 PROTO := proto/arbitrage/v1/arbitrage.proto
-CODE := arbitrage router teachers reward sink assembly.py server.py cli.py benchmarks tests
+CODE := arbitrage router teachers reward sink assembly.py policy_commands.py replay.py server.py cli.py benchmarks tests
 
 .PHONY: install install-vllm demo test test-vllm lint format proto bench clean
 

@@ -22,13 +22,16 @@ from arbitrage.engine import Engine
 from reward.gates import open_gates
 from reward.judge import judge_teachers
 from reward.language import Detector
+from router import keeper, warm_start
+from router.encoders import open_encoder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
     from arbitrage.events import Event
-    from arbitrage.ports import Observer
+    from arbitrage.ports import Encoder, Observer, Policy
+    from arbitrage.types import Sample
 
 
 @asynccontextmanager
@@ -45,6 +48,8 @@ async def open(  # noqa: A001 - read as `assembly.open`
         ConfigError: something in the configuration cannot be opened.
         SinkError: the output folder cannot be written or is in use; on closing,
             something could not be published.
+        SnapshotError: what the policy has learned in that folder cannot be read; on
+            closing, it could not be written.
     """
     settings = source if isinstance(source, config.Config) else config.load(source)
     async with AsyncExitStack() as stack:
@@ -63,6 +68,12 @@ async def open(  # noqa: A001 - read as `assembly.open`
         stack.push_async_callback(pool.close)
         samples = await sink.open(settings.sink, teachers=pool.describe)
         stack.push_async_callback(samples.close)
+        encoder = await open_encoder(settings.policy.features)
+        if encoder:
+            stack.push_async_callback(encoder.close)
+        learning = await _keep(policy, settings, encoder)
+        # before the folder is another's to have
+        stack.push_async_callback(learning.close)
         # a run that goes on goes on spending
         budget.spent += Decimal(str(samples.cost_usd))
         judges = None
@@ -80,7 +91,8 @@ async def open(  # noqa: A001 - read as `assembly.open`
             reward=model,
             calibration=reward.open_calibration(settings.reward, _broadcast(observers)),
             sink=samples,
-            observers=observers,
+            encoder=encoder,
+            observers=[*observers, learning],
             deadline_seconds=settings.job.deadline_seconds,
         )
 
@@ -112,6 +124,34 @@ async def reload(engine: Engine, before: config.Config, after: config.Config) ->
     changes = await teachers.change_pool(pool, after.teachers)
     pool.budget.allow(after.policy.budget_usd)
     return str(changes)
+
+
+async def _keep(policy: Policy, settings: config.Config, encoder: Encoder | None) -> keeper.Keeper:
+    """Lets the policy go on from the folder's file, or start warm, and sees to the file."""
+    file = settings.sink.path / keeper.FILE
+    if not await keeper.restore(file, policy):
+        await warm_start.begin(
+            policy,
+            settings.policy.warm_start,
+            arms=[teacher.name for teacher in settings.teachers],
+            standardised=_standardised(settings.reward),
+            read=_logged,
+            encoder=encoder,
+        )
+    return keeper.Keeper(file, policy)
+
+
+def _logged(folders: Sequence[Path]) -> Iterable[Sample]:
+    from sink.log import Log  # noqa: PLC0415 - pyarrow, which most starts do without
+
+    return Log(folders)
+
+
+def _standardised(settings: config.AnyReward) -> bool:
+    """Whether rewards lie about 0 in every language, as far apart as a standard deviation of 1."""
+    if isinstance(settings, config.EnsembleReward):
+        return all(_standardised(member) for member in settings.members)
+    return settings.calibration.per_language
 
 
 def _broadcast(observers: Sequence[Observer]) -> Callable[[Event], None]:

@@ -1,4 +1,4 @@
-"""The command line: `arbitrage demo | serve | complete | teachers | policy | reward`."""
+"""The command line: `arbitrage demo | serve | complete | teachers | policy | replay | reward`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import logging
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from rich.console import Console
 
 from arbitrage import config, errors
+from arbitrage.config.policy import POLICY_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     import server
     from arbitrage.display import Progress
@@ -62,11 +62,12 @@ async def _serve(options: argparse.Namespace) -> int:
 
 
 async def _complete(options: argparse.Namespace) -> int:
+    from arbitrage.client import connected  # noqa: PLC0415 - as above
     from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
 
     text = _stdin() if options.text == "-" else options.text
     prompt = pb.Prompt(text=text, language=options.language or "")
-    async with _client(options.address) as stub:
+    async with connected(options.address) as stub:
         request = pb.CompleteRequest(prompt=prompt, include_candidates=True)
         sample = (await stub.Complete(request, timeout=options.timeout)).sample
     print(sample.winner.completion)
@@ -106,12 +107,50 @@ async def _teachers(options: argparse.Namespace) -> int:
 
 
 async def _policy_show(options: argparse.Namespace) -> int:
-    from arbitrage.display import learned  # noqa: PLC0415 - as above
-    from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
+    import policy_commands  # noqa: PLC0415 - as above
 
-    async with _client(options.address) as stub:
-        policy = await stub.GetPolicy(pb.GetPolicyRequest(language=options.language or ""))
-    _out.print(learned(policy))
+    _out.print(await policy_commands.show(_source(options), options.language))
+    return DONE
+
+
+async def _policy_snapshot(options: argparse.Namespace) -> int:
+    import policy_commands  # noqa: PLC0415 - as above
+
+    print(await policy_commands.save(_source(options), options.file))
+    return DONE
+
+
+async def _policy_reset(options: argparse.Namespace) -> int:
+    import policy_commands  # noqa: PLC0415 - as above
+
+    print(await policy_commands.reset(config.load(options.config)))
+    return DONE
+
+
+def _source(options: argparse.Namespace) -> config.Config | str:
+    """What knows a policy: a configuration's folder, or a service."""
+    return config.load(options.config) if options.config else str(options.address)
+
+
+async def _replay(options: argparse.Namespace) -> int:
+    from replay import replay, target  # noqa: PLC0415 - as above
+
+    settings = config.load(options.config) if options.config else None
+    policy = target(
+        settings.policy if settings else config.Policy(),
+        kind=options.policy,
+        fan_out=options.fan_out,
+        seed=options.seed,
+    )
+    # long work off the loop's turn: Ctrl-C has to reach it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    report = await replay(options.logs, policy, settings.teachers if settings else ())
+    if options.json:
+        print(json.dumps(report.plain(), ensure_ascii=False, allow_nan=False, indent=2))
+    else:
+        _out.print(*report.parts(), sep="\n")
+    if report.refusal:
+        raise errors.ArbitrageError(f"the log does not tell: {report.refusal}")
     return DONE
 
 
@@ -145,6 +184,7 @@ async def _reward_train(options: argparse.Namespace) -> int:
 async def _demo(options: argparse.Namespace) -> int:
     """The main job on embedded teachers: a real server, a real client, a real dataset."""
     import server  # noqa: PLC0415 - as above
+    from arbitrage.client import connected  # noqa: PLC0415 - as above
     from arbitrage.display import Progress, favourites  # noqa: PLC0415 - as above
     from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
 
@@ -157,7 +197,7 @@ async def _demo(options: argparse.Namespace) -> int:
         sink=config.Sink(path=folder),
     )
     _out.print("loading the teachers and the reward model; the first time takes a minute")
-    async with server.running(settings) as running, _client(running.address) as stub:
+    async with server.running(settings) as running, connected(running.address) as stub:
         _out.print(f"serving on {running.address}, metrics at {running.metrics_url}")
         with Progress(_out, len(lines), len(settings.teachers)) as progress:
             await _send_all(stub, [json.loads(line) for line in lines], progress)
@@ -216,30 +256,6 @@ async def _send_all(
             group.create_task(send(prompt))
 
 
-@asynccontextmanager
-async def _client(address: str) -> AsyncIterator[ArbitrageServiceAsyncStub]:
-    """A stub whose failures are one line.
-
-    Raises:
-        ArbitrageError: the call failed; the message says where and why.
-    """
-    import grpc  # noqa: PLC0415 - as above
-
-    from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc  # noqa: PLC0415 - as above
-
-    # loopback and private addresses are no proxy's business
-    async with grpc.aio.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            yield pb_grpc.ArbitrageServiceStub(channel)
-        except grpc.aio.AioRpcError as error:
-            lines = (error.details() or "no reason given").splitlines()
-            message = f"{address}: {error.code().name}: {lines[0]}"
-            # a server that says so itself adds when to try again
-            if error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
-                message = f"{address}: nobody answers; start: arbitrage serve -c CONFIG"
-            raise errors.ArbitrageError(message) from None
-
-
 def _stdin() -> str:
     """All of standard input.
 
@@ -267,6 +283,13 @@ def _address(argument: str) -> str:
     if not (host and argument.isascii() and argument.isprintable() and port.isdecimal()):
         raise argparse.ArgumentTypeError(f"{argument!r} is not host:port")
     return argument
+
+
+def _count(argument: str) -> int:
+    """A number of at least 1."""
+    if not (argument.isascii() and argument.isdecimal() and int(argument)):
+        raise argparse.ArgumentTypeError(f"{argument!r} is no number from 1 on")
+    return int(argument)
 
 
 def _ending(candidate: Any) -> str:
@@ -327,6 +350,7 @@ def _parser() -> argparse.ArgumentParser:
         "-l", "--language", type=_utf8, help="BCP-47 tag; by default it is detected"
     )
     complete.add_argument("-t", "--timeout", type=float, default=120.0, help="seconds")
+    _add_address(complete)
     complete.set_defaults(run=_complete)
 
     teachers = commands.add_parser("teachers", help="list the pool of a configuration")
@@ -334,18 +358,49 @@ def _parser() -> argparse.ArgumentParser:
     teachers.add_argument("--check", action="store_true", help="call each teacher once")
     teachers.set_defaults(run=_teachers)
 
-    policy = commands.add_parser("policy", help="what a running service has learned")
+    _add_policy(commands)
+    _add_replay(commands)
+    _add_reward(commands)
+    return parser
+
+
+def _add_address(command: Any) -> None:
+    command.add_argument(
+        "-a", "--address", type=_address, default=_ADDRESS, help="host:port of the service"
+    )
+
+
+def _add_policy(commands: Any) -> None:
+    policy = commands.add_parser("policy", help="what was learned, by a service or in its folder")
     actions = policy.add_subparsers(dest="action", required=True, metavar="ACTION")
-    show = actions.add_parser("show", help="expected rewards and shares, per language")
+    show = actions.add_parser("show", help="expected rewards, shares and costs, per language")
     show.add_argument("-l", "--language", type=_utf8, help="this language alone")
     show.set_defaults(run=_policy_show)
+    snapshot = actions.add_parser("snapshot", help="write what was learned to a file")
+    snapshot.add_argument("file", type=Path, metavar="FILE", help="compressed if named *.gz")
+    snapshot.set_defaults(run=_policy_snapshot)
+    for action in (show, snapshot):
+        source = action.add_mutually_exclusive_group()
+        _add_address(source)
+        source.add_argument("-c", "--config", type=Path, help="read its folder, ask no service")
+    reset = actions.add_parser("reset", help="forget what was saved in a configuration's folder")
+    reset.add_argument("-c", "--config", type=Path, required=True)
+    reset.set_defaults(run=_policy_reset)
 
-    _add_reward(commands)
-    for command in (complete, show):
-        command.add_argument(
-            "-a", "--address", type=_address, default=_ADDRESS, help="host:port of the service"
-        )
-    return parser
+
+def _add_replay(commands: Any) -> None:
+    replay = commands.add_parser("replay", help="what a policy would have got on finished runs")
+    replay.add_argument("logs", type=Path, nargs="+", metavar="LOG", help="a run's output folder")
+    replay.add_argument(
+        "--policy", required=True, choices=get_args(POLICY_KINDS), metavar="NAME", help="its kind"
+    )
+    replay.add_argument("-c", "--config", type=Path, help="its settings, and whom it may ask")
+    replay.add_argument(
+        "--fan-out", type=_count, default=1, metavar="N", help="teachers it asks of a prompt"
+    )
+    replay.add_argument("--seed", type=int, help="by default the configuration's")
+    replay.add_argument("--json", action="store_true", help="all figures as one JSON object")
+    replay.set_defaults(run=_replay)
 
 
 def _add_reward(commands: Any) -> None:

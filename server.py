@@ -26,13 +26,16 @@ from arbitrage.metrics import Metrics
 from arbitrage.status import CODES, status_of
 from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
-from reward.language import languages
+from reward.language import languages as detectable
+from router.explain import explain, languages
+from router.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     import teachers
     from arbitrage.engine import Engine
+    from router.explain import Explicable
 
 _log = logging.getLogger(__name__)
 _GRACE_SECONDS = 10.0
@@ -72,13 +75,21 @@ class ArbitrageService(pb_grpc.ArbitrageServiceServicer):
         self, request: pb.GetPolicyRequest, context: Context
     ) -> pb.GetPolicyResponse:
         """Shows what was learned."""
-        language = normalise(request.language) if request.language else None
-        policy = self._engine.policy
+        policy = cast("Explicable", self._engine.policy)
+        wanted = [normalise(request.language)] if request.language else languages(policy)
         arms = [teacher.name for teacher in self._engine.pool.describe()]
-        estimates = [e for e in policy.estimates(arms) if language in {None, e.language}]
-        return pb.GetPolicyResponse(
-            policy=policy.kind, version=policy.version, languages=wire.languages_to(estimates)
+        response = pb.GetPolicyResponse(
+            policy=policy.kind,
+            version=policy.version,
+            price=policy.price,
+            usd_per_prompt=policy.spend_per_prompt,
         )
+        if request.include_state:
+            response.state = await asyncio.to_thread(Snapshot.of(policy).encode)
+        for language in wanted:
+            response.languages.extend(wire.languages_to(explain(policy, language, arms)))
+            await asyncio.sleep(0)  # a thousand languages take a second: others get their turn
+        return response
 
     async def RecordFeedback(self, request: pb.RecordFeedbackRequest, context: Context) -> NoReturn:
         """Not offered by this version."""
@@ -215,7 +226,7 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
     Raises:
         ConfigError: a port is taken, or something in the configuration cannot be opened.
     """
-    metrics = Metrics(languages(), settings.sink.format)
+    metrics = Metrics(detectable(), settings.sink.format)
     async with AsyncExitStack() as stack:
         metrics_url = await stack.enter_async_context(
             _metrics_port(settings.service.metrics, metrics)

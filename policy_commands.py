@@ -1,0 +1,115 @@
+"""`arbitrage policy show | snapshot | reset`: what was learned, by a service or in a folder."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, cast
+
+import router
+from arbitrage import config, errors, wire
+from arbitrage.client import connected
+from arbitrage.display import learned
+from arbitrage.journal import sync_folder, take_lock
+from arbitrage.language import normalise
+from arbitrage.v1 import arbitrage_pb2 as pb
+from router import keeper, snapshot
+from router.explain import explain, languages
+from sink.layout import Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.table import Table
+
+    from router.explain import Explicable
+
+
+async def show(source: config.Config | str, language: str | None) -> Table:
+    """Tells what was learned.
+
+    Args:
+        source: the address of a running service, or a configuration, of whose folder
+            the saved state is read.
+        language: this one alone; None for all.
+
+    Raises:
+        ArbitrageError: nobody answers, or nothing is saved.
+    """
+    if isinstance(source, str):
+        request = pb.GetPolicyRequest(language=language or "")
+        async with connected(source) as stub:
+            return learned(await stub.GetPolicy(request))
+    policy = cast("Explicable", router.build(source.policy))
+    snapshot.restore(_saved(source), policy)
+    arms = [teacher.name for teacher in source.teachers]
+    wanted = [normalise(language)] if language else languages(policy)
+    estimates = [estimate for tag in wanted for estimate in explain(policy, tag, arms)]
+    return learned(
+        pb.GetPolicyResponse(
+            policy=policy.kind,
+            version=policy.version,
+            languages=wire.languages_to(estimates),
+            price=policy.price,
+            usd_per_prompt=policy.spend_per_prompt,
+        )
+    )
+
+
+async def save(source: config.Config | str, path: Path) -> str:
+    """Writes a snapshot; returns what was done.
+
+    Args:
+        source: the address of a running service, or a configuration, of whose folder
+            the saved state is taken.
+        path: the file; it is compressed where its name ends in `.gz`.
+
+    Raises:
+        ArbitrageError: nobody answers, nothing is saved, or it cannot be written.
+    """
+    if isinstance(source, str):
+        async with connected(source) as stub:
+            told = await stub.GetPolicy(pb.GetPolicyRequest(include_state=True))
+        if not told.state:
+            raise errors.NotBuilt(f"{source}: this service gives no snapshots; upgrade it")
+        taken = snapshot.Snapshot.decode(told.state)
+    else:
+        taken = snapshot.load(_saved(source))
+    snapshot.save(path, taken)
+    return f"{path}: policy {taken.kind!r}, {taken.version} prompts learned from"
+
+
+async def reset(source: config.Config) -> str:
+    """Removes what a policy has saved in its configuration's folder; returns what was done.
+
+    Raises:
+        SinkError: a service runs on the folder.
+    """
+    path = _file(source)
+    if not path.exists():
+        return f"{path}: no such file; nothing to forget"
+    lock = take_lock(Layout(source.sink.path).journal, advice="stop it, and reset again")
+    try:
+        path.unlink()
+        sync_folder(path.parent)
+    finally:
+        os.close(lock)
+    return f"{path}: removed; the next run on this folder starts without it"
+
+
+def _file(settings: config.Config) -> Path:
+    return settings.sink.path / keeper.FILE
+
+
+def _saved(settings: config.Config) -> Path:
+    """The file of a folder's saved state.
+
+    Raises:
+        SnapshotError: there is none.
+    """
+    path = _file(settings)
+    if not path.exists():
+        raise errors.SnapshotError(
+            f"{path}: no such file: nobody has learned anything in this folder yet; a service "
+            "saves it there within a minute, and when it stops"
+        )
+    return path
