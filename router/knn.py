@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from arbitrage import config
     from arbitrage.types import Context
-    from router.arrays import FloatArray
+    from router.arrays import BoolArray, FloatArray
     from router.lottery import Lottery
 
 _CONFIDENCE = 1.0
@@ -24,7 +24,8 @@ _DECIMALS = 6  # of a spread; what differs by less is equal but for rounding err
 _NEAR = 8  # one remembered prompt in so many may be a neighbour, however many are wanted
 _POWER = 4  # of the cosine: what a neighbour counts for
 _PRIOR = 20.0  # answers that the belief counts for
-_FOREIGN = 15.0  # answers that neighbours in other languages count for together, at most
+_FOREIGN = 15.0  # answers that neighbours in other languages count for together, at most ...
+_DISPLACED = 0.25  # ... and how many fewer for each answer in the own language
 
 
 class Knn(OneWave):
@@ -34,10 +35,9 @@ class Knn(OneWave):
     in spreads of their languages' rewards, weighted by the fourth power of the cosine, and
     shrunk to what is believed of the arm and a prompt like this anyway (`router.belief`):
     that counts for 20 answers, and is all there is for a prompt without features. Neighbours
-    in other languages together count for 15 answers at most, so that they matter where there
-    are few in the prompt's own. The belief's uncertainty, discounted like its mean, is a
-    bonus (Reeve et al. 2018, "The K-Nearest Neighbour UCB Algorithm"; Guan & Jiang 2018): an
-    arm that nobody has asked is asked. Else the choice is deterministic.
+    in other languages together count for 15 answers at most, and for none where there are 60
+    in the prompt's own. The uncertainty that is left is a bonus (Reeve et al. 2018, "The
+    K-Nearest Neighbour UCB Algorithm"; Guan & Jiang 2018). Else the choice is deterministic.
     """
 
     kind = "knn"
@@ -71,27 +71,39 @@ class Knn(OneWave):
     ) -> tuple[FloatArray, FloatArray]:
         """How many answers each arm gave to neighbours and their sum, in spreads: `(arms,)`."""
         memory = self.experience.memory
-        count = min(self._count, memory.size // _NEAR)
+        own = memory.language[: memory.size] == memory.languages.get(language, -1)
+        answers, totals = self._counted(x, arms, own)
+        most = _FOREIGN - _DISPLACED * float(answers.mean())
+        if most > 0.0:
+            foreign, their_totals = self._counted(x, arms, ~own)
+            share = most / (most + foreign)
+            answers, totals = answers + share * foreign, totals + share * their_totals
+        return answers, totals
+
+    def _counted(
+        self, x: FloatArray, arms: Sequence[str], among: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """The same, of neighbours among some of the remembered prompts."""
+        memory = self.experience.memory
+        count = min(self._count, int(np.count_nonzero(among)) // _NEAR)
         if not count:
             return np.zeros(len(arms)), np.zeros(len(arms))
-        rows, cosines = self._neighbours.nearest(memory, x, count)
-        numbers, leaf = np.unique(memory.leaf[rows], return_inverse=True)
-        languages = [memory.leaf_of[number][0] for number in numbers]
-        level, spread = np.array([self.belief.scale(of) for of in languages]).reshape(-1, 2).T
+        rows, cosines = self._neighbours.nearest(memory, x, count, among)
+        languages, places = np.unique(memory.language[rows], return_inverse=True)
+        names = list(memory.languages)
+        scales = np.array([self.belief.scale(names[language]) for language in languages])
+        level, spread = scales.reshape(-1, 2)[places].T[:, :, None]
         columns = memory.columns(arms)
         stopped = memory.stopped[rows][:, columns]
         judged = memory.scored[rows][:, columns] | stopped
-        rewards = (memory.rewards[rows][:, columns] - level[leaf, None]) / spread[leaf, None]
+        rewards = (memory.rewards[rows][:, columns] - level) / spread
         rewards[stopped] = STOPPED_AT
         weights = cosines.astype(np.float64) ** _POWER
         if self._keep < 1.0:
-            shares = np.array([memory.languages[of] for of in languages]) / memory.added
-            weights *= self._keep ** (((memory.added - 1 - rows) % memory.capacity) * shares[leaf])
-        own = np.array([of == language for of in languages], dtype=np.bool_)[leaf]
-        both = np.stack((weights * own, weights * ~own))
-        answers, totals = both @ judged, both @ (judged * rewards)
-        share = _FOREIGN / (_FOREIGN + answers[1])
-        return answers[0] + share * answers[1], totals[0] + share * totals[1]
+            prompts = np.bincount(memory.language[: memory.size])[languages]
+            ages = (memory.added - 1 - rows) % memory.capacity * (prompts / memory.size)[places]
+            weights *= self._keep**ages
+        return weights @ judged, weights @ (judged * rewards)
 
     def _own(self) -> dict[str, Any]:
         return {"neighbours": self._neighbours.state()}

@@ -95,31 +95,32 @@ class Audited:
 
 @dataclass(frozen=True, slots=True)
 class Introduced:
-    """With probability `share` one lottery, and otherwise one among the `known` arms alone.
+    """A lottery among the `known` arms; on a `share` of the draws, one of the others beside.
 
-    >>> everyone, known = Listed(2, (1, 0)), Listed(1, (0,))
-    >>> Introduced(everyone, known, np.array([0]), 0.2).inclusion(np.arange(2)).tolist()
-    [1.0, 0.2]
+    Every newcomer is as likely as the next.
+
+    >>> Introduced(3, Listed(1, (0,)), np.array([1]), 0.2).inclusion(np.arange(3)).tolist()
+    [0.1, 1.0, 0.1]
     """
 
-    everyone: Lottery
+    size: int
     among_known: Lottery
     known: IntArray
     share: float
 
-    @property
-    def size(self) -> int:
-        """As many as the lottery over everyone has."""
-        return self.everyone.size
-
     def draw(self, rng: np.random.Generator) -> IntArray:
-        """What one of the two draws."""
+        """What the lottery draws, and perhaps a newcomer behind it."""
+        drawn = self.known[self.among_known.draw(rng)]
         if rng.random() < self.share:
-            return self.everyone.draw(rng)
-        return self.known[self.among_known.draw(rng)]
+            return np.append(drawn, rng.choice(self._newcomers()))
+        return drawn
 
     def inclusion(self, arms: IntArray) -> FloatArray:
-        """By the law of total probability."""
-        among_known = np.zeros(self.size)
-        among_known[self.known] = self.among_known.inclusion(np.arange(self.among_known.size))
-        return self.share * self.everyone.inclusion(arms) + (1.0 - self.share) * among_known[arms]
+        """That of the lottery for a known arm; its part of the share for a newcomer."""
+        inclusion = np.full(self.size, self.share / (self.size - len(self.known)))
+        asked = np.isin(self.known, arms)
+        inclusion[self.known[asked]] = self.among_known.inclusion(np.flatnonzero(asked))
+        return inclusion[arms]
+
+    def _newcomers(self) -> IntArray:
+        return np.setdiff1d(np.arange(self.size), self.known)

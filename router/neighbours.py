@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from router.arrays import Features, FloatArray, IntArray
+    from router.arrays import BoolArray, Features, FloatArray, IntArray
     from router.memory import Memory
 
 EXACT = 50_000
@@ -21,6 +21,8 @@ _LOG = logging.getLogger(__name__)
 
 _SAMPLED = 16  # one cosine in so many tells where the largest begin
 _MARGIN = 1.3  # of what the sample says: it may be off
+
+_COPIED = 8  # one prompt in so many is sooner copied than all are multiplied
 
 _PROMPTS_PER_LIST = 200
 _LEARNED_FROM = 64  # prompts per list that its centre is learned from
@@ -56,25 +58,31 @@ class Neighbours:
         self._learned = 0  # prompts that the memory had got when the centres were learned
         self._followed = 0  # prompts that it had got when the index followed it last
 
-    def nearest(self, memory: Memory, x: FloatArray, count: int) -> tuple[IntArray, Features]:
+    def nearest(
+        self, memory: Memory, x: FloatArray, count: int, among: BoolArray
+    ) -> tuple[IntArray, Features]:
         """The rows of at most `count` prompts, in no order, and their cosines, above 0.
 
         Args:
             memory: the prompts; always the same, or the index is made anew.
             x: `(features,)`, of unit length.
             count: at least 1.
+            among: `(size,)`, the prompts that come into question.
         """
         query = x.astype(np.float32)
-        index = self._following(memory, count) if memory.size > self._exact else None
-        if index is None:
-            cosines = memory.x[: memory.size] @ query
-            rows = _largest(cosines, count)
-            cosines = cosines[rows]
+        candidates = int(np.count_nonzero(among))
+        index = self._following(memory, count) if candidates > self._exact else None
+        if index is not None:
+            found, numbers = index.search(query[None], count * memory.size // candidates)
+            best = (numbers[0] >= 0) & among[numbers[0]]  # a row of -1 is none
+            rows, cosines = numbers[0][best], found[0][best]
         else:
-            found, numbers = index.search(query[None], count)
-            cosines, rows = found[0], numbers[0]
-        near = (cosines > 0.0) & (rows >= 0)  # a row of -1 is none
-        return rows[near], cosines[near]
+            rows = np.flatnonzero(among)
+            few = candidates * _COPIED < memory.size
+            cosines = memory.x[rows] @ query if few else (memory.x[: memory.size] @ query)[rows]
+            best = _largest(cosines, count)
+            rows, cosines = rows[best], cosines[best]
+        return rows[cosines > 0.0], cosines[cosines > 0.0]
 
     def state(self) -> dict[str, Any]:
         """What an index over the same memory is made from, that finds the same."""

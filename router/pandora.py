@@ -9,7 +9,7 @@ import numpy as np
 from router.belief import STOPPED_AT
 from router.joint import Joints
 from router.judgement import judgements
-from router.lottery import Introduced, Listed, Uniform
+from router.lottery import Listed, Uniform
 from router.policy import OneWave
 
 if TYPE_CHECKING:
@@ -71,21 +71,10 @@ class Pandora(OneWave):
     def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
         """The first wave: a set for sure; any set before anything is known."""
         waves = self._waves
-        most = waves.max if waves.waves == 1 else waves.min
-        chosen = self._search(context, arms, (), most=most, least=waves.min, left=waves.waves)
-        return Listed(len(arms), chosen) if chosen else Uniform(len(arms), most)
-
-    def _introduced(self, context: Context, arms: Sequence[str]) -> Lottery:
-        """The first wave among the arms that are known; on a share, newcomers beside them."""
-        known = self._known(arms)
-        if known is None or not len(known):
-            return self.lottery(context, arms)
-        strangers = np.setdiff1d(np.arange(len(arms)), known)
-        among_known = self.lottery(context, [arms[i] for i in known])
-        if not isinstance(among_known, Listed):
-            return self.lottery(context, arms)
-        chosen = (*known[list(among_known.listed)].tolist(), *strangers.tolist())
-        return Introduced(Listed(len(arms), chosen), among_known, known, self._newcomer_share)
+        chosen = self._search(
+            context, arms, (), most=self._fan_out, least=waves.min, left=waves.waves
+        )
+        return Listed(len(arms), chosen) if chosen else Uniform(len(arms), self._fan_out)
 
     def _own(self) -> dict[str, Any]:
         self._joints.forget()  # made anew here as in whatever is restored from this

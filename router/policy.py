@@ -44,7 +44,8 @@ class OneWave(ABC):
     def __init__(self, settings: config.Policy) -> None:
         self.version = 0
         self.experience = Experience.of(settings)
-        self._fan_out = settings.waves.max
+        waves = settings.waves
+        self._fan_out = waves.max if waves.waves == 1 else waves.min  # in the first wave
         self._audit_rate = settings.audit_rate
         self._newcomer_share = settings.newcomer_share
         self._pacer = Pacer.of(settings)
@@ -178,17 +179,17 @@ class OneWave(ABC):
         return Audited(lottery, self._audit_rate) if audited else lottery
 
     def _introduced(self, context: Context, arms: Sequence[str]) -> Lottery:
-        """The lottery, in which arms that nobody knows yet take part on a share of the prompts.
+        """The lottery among the arms that are known, and newcomers beside them on a share.
 
         What is unknown may be the best, so a policy that explores would ask a new arm
-        nearly always until it is known: in every language, and were it a poor one.
+        nearly always until it is known: in every language, and were it a poor one. And one
+        that does not would never ask it.
         """
         known = self._known(arms)
-        lottery = self.lottery(context, arms)
-        if known is None or len(known) < self._fan_out:
-            return lottery
+        if known is None:
+            return self.lottery(context, arms)
         among_known = self.lottery(context, [arms[i] for i in known])
-        return Introduced(lottery, among_known, known, self._newcomer_share)
+        return Introduced(len(arms), among_known, known, self._newcomer_share)
 
     def _known(self, arms: Sequence[str]) -> IntArray | None:
         """The arms that are no newcomers; None where that makes no difference."""
@@ -199,7 +200,7 @@ class OneWave(ABC):
         if usual < _ACQUAINTED:
             return None  # all are new
         known = np.flatnonzero(answers >= min(_ACQUAINTED, _STRANGE_SHARE * usual))
-        return known if len(known) < len(arms) else None
+        return known if self._fan_out <= len(known) < len(arms) else None
 
     def _toll(self, context: Context, arms: Sequence[str]) -> FloatArray | float:
         """What asking each arm takes off its reward, `(arms,)`, in the language's spreads."""

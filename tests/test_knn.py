@@ -98,7 +98,7 @@ def test_arms_nobody_has_asked_are_asked(fan_out: int) -> None:
     policy = make(fan_out=fan_out)
     rng = np.random.default_rng(5)
     seen = set()
-    for _ in range(40):
+    for _ in range(200):
         decision = policy.select(Context("de"), "abcdef", [])
         assert decision is not None
         assert decision.propensities == (1.0,) * fan_out
@@ -145,39 +145,32 @@ def test_with_a_half_life_new_prompts_count_more_than_old_ones() -> None:
 # How neighbours are counted
 
 
-def expected(
-    policy: Knn, language: str, x: FloatArray, arm: str, foreign: float
-) -> tuple[float, float]:
-    """Answers and their sum by a plain loop over all that is remembered."""
+def counted(policy: Knn, languages: set[str], x: FloatArray, arm: str) -> tuple[float, float]:
+    """Answers of neighbours and their sum, by a plain loop over all that is remembered."""
     memory = policy.experience.memory
     column = memory.arms[arm]
+    of = [memory.leaf_of[leaf][0] for leaf in memory.leaf[: memory.size]]
+    among = [row for row in range(memory.size) if of[row] in languages]
     cosines = memory.x[: memory.size] @ x.astype(np.float32)
-    count = min(policy._count, memory.size // 8)
-    nearest = sorted(range(memory.size), key=lambda row: -float(cosines[row]))[:count]
-    sums = {True: [0.0, 0.0], False: [0.0, 0.0]}
-    for row in nearest:
-        if cosines[row] <= 0.0:
-            continue
-        of = memory.leaf_of[memory.leaf[row]][0]
-        level, spread = policy.belief.scale(of)
-        weight = float(cosines[row]) ** 4
+    count = min(policy._count, len(among) // 8)
+    answers = total = 0.0
+    for row in sorted(among, key=lambda row: -float(cosines[row]))[:count]:
+        level, spread = policy.belief.scale(of[row])
+        weight = float(cosines[row]) ** 4 if cosines[row] > 0.0 else 0.0
         if memory.scored[row, column]:
-            reward = (float(memory.rewards[row, column]) - level) / spread
+            total += weight * (float(memory.rewards[row, column]) - level) / spread
         elif memory.stopped[row, column]:
-            reward = STOPPED_AT
+            total += weight * STOPPED_AT
         else:
             continue
-        sums[of == language][0] += weight
-        sums[of == language][1] += weight * reward
-    share = foreign / (foreign + sums[False][0])
-    own, other = sums[True], sums[False]
-    return own[0] + share * other[0], own[1] + share * other[1]
+        answers += weight
+    return answers, total
 
 
 def test_neighbours_are_counted_as_by_a_plain_loop() -> None:
     policy = make(neighbours=60)
     rng = np.random.default_rng(4)
-    for number in range(600):
+    for number in range(700):
         language = ("de", "ja", "sw")[number % 3]
         context = on_topic(number % 2, rng, language)
         if number % 7 == 0:
@@ -191,11 +184,13 @@ def test_neighbours_are_counted_as_by_a_plain_loop() -> None:
     for language in ("de", "ja"):
         _, x = policy.experience.place(on_topic(1, rng, language))
         assert x is not None
+        own = [counted(policy, {language}, x, arm) for arm in ARMS]
+        others = [counted(policy, {"de", "ja", "sw"} - {language}, x, arm) for arm in ARMS]
         answers, totals = policy._answers(language, x, (*ARMS, "new"))
-        for i, arm in enumerate(ARMS):
-            n, total = expected(policy, language, x, arm, foreign=15.0)
-            assert answers[i] == pytest.approx(n, rel=1e-5)
-            assert totals[i] == pytest.approx(total, rel=1e-5, abs=1e-6)
+        most = 15.0 - sum(n for n, _ in own) / 4 / 4
+        for i, ((n, total), (m, theirs)) in enumerate(zip(own, others, strict=True)):
+            assert answers[i] == pytest.approx(n + m * most / (most + m), rel=1e-5)
+            assert totals[i] == pytest.approx(total + theirs * most / (most + m), rel=1e-4)
         assert (answers[3], totals[3]) == (0.0, 0.0)
 
 
@@ -270,11 +265,16 @@ def rows(found: tuple[IntArray, Features]) -> set[int]:
     return set(found[0].tolist())
 
 
+def near(finder: Neighbours, memory: Memory, x: Features, count: int) -> tuple[IntArray, Features]:
+    everyone = np.ones(memory.size, dtype=np.bool_)
+    return finder.nearest(memory, x.astype(np.float64), count, everyone)
+
+
 def recall(finder: Neighbours, memory: Memory, asked_for: Features, count: int) -> float:
     found = wanted = 0
     for x in asked_for:
         truth = exactly(memory, x, count)
-        found += len(truth & rows(finder.nearest(memory, x.astype(np.float64), count)))
+        found += len(truth & rows(near(finder, memory, x, count)))
         wanted += len(truth)
     return found / wanted
 
@@ -296,15 +296,41 @@ def test_the_largest_are_those_that_sorting_finds(values: Features, count: int) 
 def test_few_prompts_are_compared_each(size: int) -> None:
     memory = remembered(prompts(size, 16))
     for x in prompts(5, 16, seed=9):
-        found, cosines = Neighbours().nearest(memory, x.astype(np.float64), 40)
+        found, cosines = near(Neighbours(), memory, x, 40)
         assert set(found.tolist()) == exactly(memory, x, 40)
         assert cosines == pytest.approx(memory.x[found] @ x)
+
+
+@pytest.mark.parametrize("share", [2, 20])
+def test_only_prompts_that_come_into_question_are_neighbours(share: int) -> None:
+    memory = remembered(prompts(3000, 16))
+    among = np.arange(3000) % share == 0
+    for x in prompts(5, 16, seed=9):
+        found, cosines = Neighbours().nearest(memory, x.astype(np.float64), 40, among)
+        assert (found % share == 0).all()
+        assert set(found.tolist()) == {
+            row * share for row in exactly(remembered(memory.x[::share]), x, 40)
+        }
+        assert cosines == pytest.approx(memory.x[found] @ x)
+
+
+def test_an_index_finds_those_that_come_into_question() -> None:
+    pytest.importorskip("faiss", reason="the extra `neighbours` is not installed")
+    memory = remembered(prompts(5000, 16))
+    among = np.arange(5000) % 5 > 0
+    finder = Neighbours(exact=1000)
+    for x in prompts(20, 16, seed=9):
+        found, _ = finder.nearest(memory, x.astype(np.float64), 50, among)
+        truth = [row for row in np.argsort(-(memory.x @ x)) if among[row]][:50]
+        assert among[found].all()
+        assert len(set(truth) & set(found.tolist())) >= 40
+    assert finder.state()["lists"] > 0
 
 
 def test_prompts_without_features_are_nobodys_neighbours() -> None:
     x = prompts(50, 8)
     x[::2] = 0.0
-    found, _ = Neighbours().nearest(remembered(x), x[1].astype(np.float64), 50)
+    found, _ = near(Neighbours(), remembered(x), x[1], 50)
     assert (found % 2 == 1).all()
 
 
@@ -340,7 +366,7 @@ def test_the_index_follows_a_memory_whose_old_prompts_are_replaced() -> None:
         learned.append(finder.state()["learned"])
     assert learned == [5000] * 4 + [11_000] * 3
     newest = memory.x[memory.order()[-1]].copy()
-    found, cosines = finder.nearest(memory, newest.astype(np.float64), 1)
+    found, cosines = near(finder, memory, newest, 1)
     assert found.tolist() == memory.order()[-1:].tolist()
     assert cosines[0] == pytest.approx(1.0)
 
@@ -349,14 +375,13 @@ def test_a_restored_index_finds_what_the_one_it_was_taken_from_does() -> None:
     pytest.importorskip("faiss", reason="the extra `neighbours` is not installed")
     memory = remembered(prompts(5000, 16), capacity=6000)
     finder, again = Neighbours(exact=1000), Neighbours(exact=1000)
-    finder.nearest(memory, memory.x[0].astype(np.float64), 50)
+    near(finder, memory, memory.x[0], 50)
     for x in prompts(2000, 16, seed=5):
         memory.add(("de", ""), x.astype(np.float64), [("a", 0.0)])
     twin = Memory.of_state(memory.state())
     again.restore(finder.state(), twin)
     for x in prompts(30, 16, seed=9):
-        query = x.astype(np.float64)
-        assert rows(again.nearest(twin, query, 50)) == rows(finder.nearest(memory, query, 50))
+        assert rows(near(again, twin, x, 50)) == rows(near(finder, memory, x, 50))
     assert again.state()["learned"] == finder.state()["learned"] == 5000
 
 
@@ -376,7 +401,7 @@ def test_without_faiss_each_prompt_is_compared_and_that_is_said_once(
     finder = Neighbours(exact=1000)
     with caplog.at_level(logging.WARNING):
         for x in prompts(3, 16, seed=9):
-            assert rows(finder.nearest(memory, x.astype(np.float64), 50)) == exactly(memory, x, 50)
+            assert rows(near(finder, memory, x, 50)) == exactly(memory, x, 50)
     (record,) = caplog.records
     assert "data-arbitrage[neighbours]" in record.getMessage()
 

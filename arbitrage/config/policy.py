@@ -103,8 +103,9 @@ class Policy:
     Attributes:
         fan_out: how many teachers are asked, a number or a table; `best_of` asks all.
         audit_rate: share of prompts on which everyone is asked, to keep learning.
-        newcomer_share: share of the prompts, beside the audit, in which teachers may be
-            asked that were added after the others had been learned.
+        newcomer_share: share of the prompts on which a teacher is asked beside the chosen
+            ones that was added after these had been learned, until it is known, too; at 1
+            newcomers are treated like all others from the start.
         budget_usd: what all calls to teachers may cost together, over every run on the
             same sink; then teachers with a price are asked no more.
         horizon: prompts over which the budget is to last; the policy then weighs
