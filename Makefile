@@ -7,7 +7,7 @@ VLLM := .venv-vllm
 BIN := $(VENV)/bin
 BUF := npx --yes @bufbuild/buf@1.75.0
 # the others are parts of these, or servers
-BENCHMARKS := gates language_id rules calibration embedded_reward reward_scoring scoring_soak http_clients throughput faults pacing
+BENCHMARKS := gates language_id rules calibration embedded_reward reward_scoring scoring_soak http_clients throughput faults routing simulation pacing off_policy decisions
 PROTO := proto/arbitrage/v1/arbitrage.proto
 CODE := arbitrage router teachers reward sink assembly.py policy_commands.py replay.py server.py cli.py benchmarks tests
 

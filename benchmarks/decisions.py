@@ -37,7 +37,8 @@ def texts() -> Features:
     rng = np.random.default_rng(0)
     sorts = rng.normal(size=(10, 512))
     made = sorts[rng.integers(10, size=TEXTS)] + rng.normal(0.0, 0.7, (TEXTS, 512))
-    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    unit: Features = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 class Life:

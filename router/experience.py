@@ -60,7 +60,7 @@ class Experience:
         self._keep = keep
         self._basis: Basis | None = None
         self._lessons: list[_Lesson] | None = [] if features.kind != "none" else None
-        self.costs = Costs()
+        self.costs = Costs(keep)
         self.belief = Belief(self._features, keep)
         self.memory = Memory(self._features)
 
@@ -140,7 +140,7 @@ class Experience:
         self._basis = Basis.of_state(state["basis"]) if state["basis"] else None
         lessons = state["lessons"]
         self._lessons = None if lessons is None else [_read(lesson) for lesson in lessons]
-        self.costs = Costs()
+        self.costs = Costs(self._keep)
         self.costs.restore(state["costs"])
 
     def like(self, state: Mapping[str, Any]) -> Experience:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from router.arrays import BoolArray, FloatArray
     from router.lottery import Lottery
 
-_CONFIDENCE = 1.0
+_CONFIDENCE = 1.5
 _DECIMALS = 6  # of a spread; what differs by less is equal but for rounding errors
 _NEAR = 8  # one remembered prompt in so many may be a neighbour, however many are wanted
 _POWER = 4  # of the cosine: what a neighbour counts for

@@ -80,7 +80,7 @@ def test_the_favourite_of_a_topic_is_found_among_prompts_like_it() -> None:
 
 
 def test_from_one_answer_a_prompt_it_learns_whom_to_ask_about_what() -> None:
-    policy = make(features=config.Features(types=1), confidence=1.0)
+    policy = make(features=config.Features(types=1))
     rng = np.random.default_rng(3)
     right = Counter[int]()
     for number in range(600):
