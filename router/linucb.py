@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from router.lottery import Lottery
 
 
-_CONFIDENCE = 1.5
+_CONFIDENCE = 2.0
 
 
 class LinUCB(OneWave):

@@ -114,13 +114,15 @@ class Policy:
         half_life: prompts of a language after which what was learned in it counts
             half, where teachers drift; by default nothing is forgotten.
         confidence: how far what is uncertain is explored: for `linucb` the standard errors
-            added to an arm's expected reward, by default 1.5; for `thompson` what they are
+            added to an arm's expected reward, by default 2, and for `knn`, by default
+            1.5; for `thompson` what they are
             multiplied by before arms are drawn, by default 0.5.
         temperature: for `softmax`: of the distribution that arms are drawn from, in
             spreads of the language's rewards.
         smoothing: for `softmax`: weight of the prompt's own rewards in what is learned;
-            the rest is the language's mean.
-        neighbours: for `knn`: logged prompts that a decision looks at.
+            the rest is the mean of its language and domain.
+        neighbours: for `knn`: logged prompts that a decision looks at; at most an eighth
+            of those remembered.
         features: what of the prompt's text the policy sees.
         warm_start: what it knows before its first prompt.
         experts: for `fixed`: languages to the arms that answer them, in order of
@@ -136,9 +138,9 @@ class Policy:
     usd_per_prompt: Annotated[float, Gt(0.0)] | None = None
     half_life: Annotated[float, Gt(0.0)] | None = None
     confidence: Annotated[float, Ge(0.0)] | None = None
-    temperature: Annotated[float, Gt(0.0)] = 0.2
+    temperature: Annotated[float, Gt(0.0)] = 0.05
     smoothing: Share = 0.3
-    neighbours: Annotated[int, Ge(1)] = 100
+    neighbours: Annotated[int, Ge(1)] = 400
     seed: int = 0
     features: Features = _HASHED
     warm_start: WarmStart = _NO_WARM_START
