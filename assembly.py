@@ -22,8 +22,8 @@ from arbitrage.engine import Engine
 from reward.gates import open_gates
 from reward.judge import judge_teachers
 from reward.language import Detector
-from router import keeper, warm_start
 from router.encoders import open_encoder
+from router.snapshots import keeper, warm_start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence

@@ -12,8 +12,8 @@ from arbitrage.display import learned
 from arbitrage.journal import sync_folder, take_lock
 from arbitrage.language import normalise
 from arbitrage.v1 import arbitrage_pb2 as pb
-from router import keeper, snapshot
 from router.explain import explain, languages
+from router.snapshots import keeper, snapshot
 from sink.layout import Layout
 
 if TYPE_CHECKING:

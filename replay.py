@@ -19,17 +19,17 @@ from arbitrage import config
 from arbitrage.errors import ArbitrageError
 from arbitrage.language import UNDETERMINED, normalise, same
 from router.encoders import open_encoder
-from router.prompt_types import PromptTypes
-from router.trial import Replay
-from router.valuation import ORACLE, PLAYED, SINGLE, TARGET, evaluate, evaluate_played
+from router.offpolicy.prompt_types import PromptTypes
+from router.offpolicy.trial import Replay
+from router.offpolicy.valuation import ORACLE, PLAYED, SINGLE, TARGET, evaluate, evaluate_played
 from sink.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from router.bootstrap import Figure
-    from router.valuation import Valuation
+    from router.offpolicy.bootstrap import Figure
+    from router.offpolicy.valuation import Valuation
 
 _NOT_FIGURES = frozenset({"estimator", "policy"})
 _BLIND = frozenset({"random", "fixed", "best_of"})  # kinds that do not look at the prompt

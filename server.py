@@ -28,7 +28,7 @@ from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
 from reward.language import languages as detectable
 from router.explain import explain, languages
-from router.snapshot import Snapshot
+from router.snapshots.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

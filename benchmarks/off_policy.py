@@ -27,9 +27,9 @@ import router
 from arbitrage import config
 from arbitrage.types import Decision, Prompt, Sample
 from router.lottery import Audited, Uniform
-from router.prompt_types import PromptTypes
-from router.trial import Replay
-from router.valuation import TARGET, Valuation, evaluate
+from router.offpolicy.prompt_types import PromptTypes
+from router.offpolicy.trial import Replay
+from router.offpolicy.valuation import TARGET, Valuation, evaluate
 
 FAN_OUT, AUDIT_RATE = 2, 0.05
 BLIND = config.Features(kind="none")

@@ -4,7 +4,7 @@
 
 Six arms whose prices span two orders of magnitude, dearer ones mostly better, in ten languages
 with prices and tastes of their own. Each prompt goes to the arm with the largest known quality
-minus price times learned cost (`router.costs`, after one call of each arm in each language).
+minus price times learned cost (`router.experience.costs`, after one call of each in each language).
 Scenarios: `stationary`; `tripled`, where all prices triple half way; `heavy`, where a call's cost
 is lognormal with a coefficient of variation of 2 instead of 0.6; `delayed`, with 256 prompts in
 flight, returning in any order. A line for each tells how far spending was from the budget to date,
@@ -24,7 +24,7 @@ import numpy as np
 from turns import where
 
 from arbitrage.types import Candidate, Completion
-from router.costs import Costs
+from router.experience.costs import Costs
 from router.pacer import Pacer
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 A policy turns a language and the arms that may be asked into a lottery
 (`router.lottery`), draws a wave from it and logs how likely each arm was to
-be drawn. All learn the same belief (`router.belief`) from the same sums
-(`router.statistics`). numpy alone, seeded, no I/O, no clock.
+be drawn. All learn the same belief (`router.experience.belief`) from the same sums
+(`router.experience.statistics`). numpy alone, seeded, no I/O, no clock.
 """
 
 from __future__ import annotations

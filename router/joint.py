@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from router.belief import STOPPED_AT
-from router.families import family
+from router.experience.belief import STOPPED_AT
+from router.experience.families import family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from router.arrays import BoolArray, FloatArray, IntArray
     from router.experience import Experience
-    from router.leaf import Leaf
+    from router.experience.leaf import Leaf
 
 _OWN = 768  # prompts of the leaf that count, the newest ones
 _OTHERS = 128  # of each kind of other prompts

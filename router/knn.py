@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from router.belief import STOPPED_AT
+from router.experience.belief import STOPPED_AT
 from router.lottery import Listed
 from router.neighbours import Neighbours
 from router.policy import OneWave
@@ -33,7 +33,7 @@ class Knn(OneWave):
 
     What an arm is expected to earn is the mean over the neighbours that it was judged on,
     in spreads of their languages' rewards, weighted by the fourth power of the cosine, and
-    shrunk to what is believed of the arm and a prompt like this anyway (`router.belief`):
+    shrunk to what is believed of the arm and a prompt like this (`router.experience.belief`):
     that counts for 20 answers, and is all there is for a prompt without features. Neighbours
     in other languages together count for 15 answers at most, and for none where there are 60
     in the prompt's own. The uncertainty that is left is a bonus (Reeve et al. 2018, "The

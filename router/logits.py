@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from router.arrays import BoolArray, FloatArray, IntArray
-    from router.leaf import Leaf
+    from router.experience.leaf import Leaf
 
 _RATE = 0.3  # of AdaGrad
 _FIRST = 1.0  # squared gradient to begin with, so that the first steps are no leaps

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from router.arrays import BoolArray, Features, FloatArray, IntArray
-    from router.memory import Memory
+    from router.experience.memory import Memory
 
 EXACT = 50_000
 """Prompts up to which each is compared: a few hundred microseconds at most."""

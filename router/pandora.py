@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from router.belief import STOPPED_AT
+from router.experience.belief import STOPPED_AT
+from router.experience.judgement import judgements
 from router.joint import Joints
-from router.judgement import judgements
 from router.lottery import Listed, Uniform
 from router.policy import OneWave
 

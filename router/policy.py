@@ -9,9 +9,9 @@ import numpy as np
 
 from arbitrage.types import Context, Decision, Estimate
 from router.experience import Experience, understanding
+from router.experience.statistics import SCORED, STOPPED
 from router.lottery import Audited, Introduced
 from router.pacer import Pacer
-from router.statistics import SCORED, STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from arbitrage import config
     from arbitrage.types import Candidate
     from router.arrays import FloatArray, IntArray
-    from router.belief import Belief
+    from router.experience.belief import Belief
     from router.lottery import Lottery
 
 _ACQUAINTED = 50  # answers after which no arm is new

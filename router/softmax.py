@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from router.belief import STOPPED_AT
+from router.experience.belief import STOPPED_AT
 from router.inclusion import race
 from router.logits import Lessons, Logits, shares
 from router.policy import OneWave

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.belief import Belief
-from router.leaf import leaf_of
-from router.statistics import Statistics
-from router.tree import ROOT, Tree
+from router.experience.belief import Belief
+from router.experience.leaf import leaf_of
+from router.experience.statistics import Statistics
+from router.experience.tree import ROOT, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from router.arrays import FloatArray
-    from router.judgement import Judgement
-    from router.leaf import Leaf
+    from router.experience.judgement import Judgement
+    from router.experience.leaf import Leaf
 
 ARMS = ("a", "b", "c", "d", "e", "f")
 FEATURES = 2

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arbitrage.types import Candidate, Completion, Failure
-from router.costs import BILLED, CALLS, LOGS, SQUARES, TIMED, USD, Costs
+from router.experience.costs import BILLED, CALLS, LOGS, SQUARES, TIMED, USD, Costs
 
 ARMS = ("a", "b", "c", "d")
 LANGUAGES = ("de", "fr", "th")

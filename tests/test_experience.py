@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from arbitrage import config
 from arbitrage.errors import SnapshotError
 from arbitrage.types import Candidate, Completion, Context, Score
-from router.basis import Basis
 from router.experience import Experience
-from router.memory import Memory
+from router.experience.basis import Basis
+from router.experience.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from arbitrage.language import normalise
 from reward.language import languages
-from router import families
-from router.families import family
+from router.experience import families
+from router.experience.families import family
 
 # the languages of FLORES-200, as its files name them
 FLORES = """

@@ -11,9 +11,9 @@ import pytest
 
 from arbitrage.errors import SnapshotError
 from arbitrage.events import Accepted, Stored
-from router import keeper, snapshot
-from router.keeper import Keeper
-from router.snapshot import Snapshot
+from router.snapshots import keeper, snapshot
+from router.snapshots.keeper import Keeper
+from router.snapshots.snapshot import Snapshot
 from tests.policies import fake
 from tests.samples import sample
 

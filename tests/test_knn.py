@@ -17,11 +17,11 @@ from hypothesis.extra import numpy as some
 from arbitrage import config
 from arbitrage.types import Candidate, Completion, Context, Score, Verdict
 from router import neighbours
-from router.belief import STOPPED_AT
+from router.experience.belief import STOPPED_AT
+from router.experience.memory import Memory
 from router.knn import Knn
-from router.memory import Memory
 from router.neighbours import Neighbours
-from router.snapshot import Snapshot
+from router.snapshots.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.bootstrap import bootstrap, figure
-from router.direct import DirectMethod, Prediction
-from router.offpolicy import (
+from router.offpolicy.bootstrap import bootstrap, figure
+from router.offpolicy.direct import DirectMethod, Prediction
+from router.offpolicy.estimators import (
     doubly_robust,
     effective_sample_size,
     inverse_propensity,
     self_normalised,
     weights,
 )
-from router.trial import Trial
-from router.valuation import (
+from router.offpolicy.trial import Trial
+from router.offpolicy.valuation import (
     DIRECT,
     DOUBLY_ROBUST,
     IPS,

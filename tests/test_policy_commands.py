@@ -18,8 +18,8 @@ import server
 from arbitrage import config, display, errors
 from arbitrage.types import Candidate, Completion, Context, Prompt, Score
 from arbitrage.v1 import arbitrage_pb2 as pb
-from router import keeper, snapshot
-from router.snapshot import Snapshot
+from router.snapshots import keeper, snapshot
+from router.snapshots.snapshot import Snapshot
 from tests.processes import arbitrage, published, served, write_config
 from tests.service import scripted, serving, settings
 

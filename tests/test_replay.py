@@ -31,9 +31,9 @@ from arbitrage.types import (
     Score,
     Verdict,
 )
-from router.prompt_types import PromptTypes
-from router.trial import Replay
-from router.valuation import DIRECT, SNIPS, evaluate
+from router.offpolicy.prompt_types import PromptTypes
+from router.offpolicy.trial import Replay
+from router.offpolicy.valuation import DIRECT, SNIPS, evaluate
 from sink.log import Log
 from tests.processes import arbitrage
 from tests.samples import sample
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from router.trial import Trial
+    from router.offpolicy.trial import Trial
 
 ARMS = ("a", "b", "c")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

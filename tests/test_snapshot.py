@@ -20,9 +20,9 @@ import router
 from arbitrage import config
 from arbitrage.errors import SnapshotError
 from arbitrage.types import Candidate, Completion, Context, Score, Verdict
-from router import snapshot
-from router.snapshot import Snapshot
-from router.state import text_of
+from router.snapshots import snapshot
+from router.snapshots.snapshot import Snapshot
+from router.snapshots.state import text_of
 from tests.policies import fake
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from arbitrage import config
 from arbitrage.types import Candidate, Completion, Context, Score, Verdict
 from router.logits import Logits, shares
-from router.snapshot import Snapshot
+from router.snapshots.snapshot import Snapshot
 from router.softmax import PlackettLuce, Softmax
 from router.thompson import Thompson
 

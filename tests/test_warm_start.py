@@ -16,9 +16,9 @@ import router
 from arbitrage import config
 from arbitrage.errors import ArbitrageError, ConfigError
 from arbitrage.types import Candidate, Completion, Context, Prompt, Score
-from router import snapshot, warm_start
-from router.snapshot import Snapshot
-from router.warm_start import answers, read_scores
+from router.snapshots import snapshot, warm_start
+from router.snapshots.snapshot import Snapshot
+from router.snapshots.warm_start import answers, read_scores
 from tests.service import scripted
 from tests.service import settings as service
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from arbitrage import ports
     from arbitrage.types import Sample
-    from router.warm_start import Table
+    from router.snapshots.warm_start import Table
 
 ARMS = ("ada", "bob", "cyd")
 TABLE = {"de": {"ada": 70.0, "bob": 50.0, "cyd": 30.0}, "sw": {"ada": 20.0, "bob": 60.0}}

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from router.arrays import grown
-from router.leaf import untyped
+from router.experience.leaf import untyped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from router.arrays import BoolArray, Features, FloatArray, IntArray
-    from router.judgement import Judgement
-    from router.leaf import Leaf
+    from router.experience.judgement import Judgement
+    from router.experience.leaf import Leaf
 
 CAPACITY = 100_000
 

@@ -8,14 +8,14 @@ import numpy as np
 
 from arbitrage.errors import SnapshotError
 from router.arrays import grown
-from router.leaf import untyped
+from router.experience.leaf import untyped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from router.arrays import FloatArray, IntArray
-    from router.judgement import Judgement
-    from router.leaf import Leaf
+    from router.experience.judgement import Judgement
+    from router.experience.leaf import Leaf
 
 SCORED, TOTAL, SQUARES, STOPPED = range(4)
 FIGURES = 4

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from router.bootstrap import Figure
-    from router.trial import Trial
+    from router.offpolicy.bootstrap import Figure
+    from router.offpolicy.trial import Trial
 
 FEWEST = 30
 """Prompts, by number or by weight, below which nothing is said."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from arbitrage.errors import SnapshotError
 from arbitrage.events import Stored
-from router import snapshot
+from router.snapshots import snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from arbitrage.errors import (
 )
 from arbitrage.language import normalise
 from arbitrage.types import Candidate, Completion, Context, Score
-from router import snapshot
+from router.snapshots import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -6,7 +6,7 @@ that it would have got,
     V = sum_i sum_a pi_ia s_ia r_ia / sum_i sum_a pi_ia s_ia
 
 over prompts i and arms a, where pi is the target's share, s tells whether the arm has an
-outcome, and r is that outcome (`router.trial`). Each estimator is such a ratio, and
+outcome, and r is that outcome (`router.offpolicy.trial`). Each estimator is such a ratio, and
 gives the two terms prompt by prompt. The log's first wave with its inclusion
 probabilities p (Horvitz & Thompson 1952, JASA 47) yields weights w_ia = pi_ia / p_ia of
 what was asked, which add up to 1 over a prompt in expectation, if the log could have made
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from router.arrays import FloatArray
-    from router.direct import Prediction
-    from router.trial import Trial
+    from router.offpolicy.direct import Prediction
+    from router.offpolicy.trial import Trial
 
 
 def weights(trial: Trial) -> FloatArray:

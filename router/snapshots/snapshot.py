@@ -11,7 +11,7 @@
 
 The SHA-256 is that of every byte behind its line: `tail -n +5 FILE | sha256sum` tells it, too.
 A file whose name ends in `.gz` holds the same, compressed by gzip. How values are written, see
-`router.state`.
+`router.snapshots.state`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from arbitrage.errors import SnapshotError
 from arbitrage.journal import sync_folder
-from router.state import restored, text_of
+from router.snapshots.state import restored, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from router.arrays import FloatArray, IntArray
-    from router.trial import Trial
+    from router.offpolicy.trial import Trial
 
 FOLDS = 5
 

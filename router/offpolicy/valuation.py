@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from router.bootstrap import bootstrap, figure
-from router.direct import DirectMethod
-from router.offpolicy import (
+from router.offpolicy.bootstrap import bootstrap, figure
+from router.offpolicy.direct import DirectMethod
+from router.offpolicy.estimators import (
     doubly_robust,
     effective_sample_size,
     inverse_propensity,
@@ -19,7 +19,7 @@ from router.offpolicy import (
     terms,
     weights,
 )
-from router.support import (
+from router.offpolicy.support import (
     FEWEST,
     MOST_UNSUPPORTED,
     no_choice,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from router.arrays import FloatArray
-    from router.bootstrap import Figure
-    from router.trial import Trial
+    from router.offpolicy.bootstrap import Figure
+    from router.offpolicy.trial import Trial
 
 DIRECT, IPS, SNIPS, DOUBLY_ROBUST = "direct_method", "ips", "snips", "doubly_robust"
 PLAYED = "played"

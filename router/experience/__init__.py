@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from arbitrage.errors import SnapshotError
-from router.basis import Basis
-from router.belief import Belief
-from router.costs import Costs
-from router.judgement import judgements
-from router.leaf import leaf_of
-from router.memory import Memory
+from router.experience.basis import Basis
+from router.experience.belief import Belief
+from router.experience.costs import Costs
+from router.experience.judgement import judgements
+from router.experience.leaf import leaf_of
+from router.experience.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from arbitrage import config
     from arbitrage.types import Candidate, Context
     from router.arrays import Features, FloatArray
-    from router.judgement import Judgement
-    from router.leaf import Leaf
+    from router.experience.judgement import Judgement
+    from router.experience.leaf import Leaf
 
 _FITS = (128, 512, 2048)
 """Prompts after which the basis is learned, and learned again; after the last it is fixed."""

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from router.arrays import grown
-from router.families import family
-from router.slopes import Slopes
-from router.statistics import FIGURES, SCORED, SQUARES, STOPPED, TOTAL, Statistics
-from router.tree import ROOT, Tree
-from router.units import FREEDOM, Scale, Units
+from router.experience.families import family
+from router.experience.slopes import Slopes
+from router.experience.statistics import FIGURES, SCORED, SQUARES, STOPPED, TOTAL, Statistics
+from router.experience.tree import ROOT, Tree
+from router.experience.units import FREEDOM, Scale, Units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from router.arrays import FloatArray, IntArray
-    from router.judgement import Judgement
-    from router.leaf import Leaf
+    from router.experience.judgement import Judgement
+    from router.experience.leaf import Leaf
 
 STOPPED_AT = -3.0
 """What an answer that a gate stopped counts for, in spreads from the language's level."""
@@ -57,9 +57,9 @@ class Belief:
         reward = value of (arm, language, domain) + slopes of the arm * features + noise
 
     where the value is a node of the tree root -> family -> language -> domain
-    (`router.tree`): a language with few prompts expects of an arm what is seen elsewhere,
-    most in its family, and one with many trusts its own. An answer that a gate stopped
-    counts `STOPPED_AT`. All variances are estimated as it goes: the noise for each
+    (`router.experience.tree`): a language with few prompts expects of an arm what is seen
+    elsewhere, most in its family, and one with many trusts its own. An answer that a gate
+    stopped counts `STOPPED_AT`. All variances are estimated as it goes: the noise for each
     language, shrunk to the others', and those of the tree and of the slopes over all.
     Spreads are shrunk to the languages' geometric mean, because what is unknown of a
     scale is a factor.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from router.basis import Basis
+from router.experience.basis import Basis
 
 if TYPE_CHECKING:
     from router.arrays import Features, IntArray
@@ -19,7 +19,7 @@ _MOST = 2048  # ... and those that they are: the first
 
 
 class PromptTypes:
-    """A number for each prompt, learned without looking at rewards (`router.basis`).
+    """A number for each prompt, learned without looking at rewards (`router.experience.basis`).
 
     Args:
         dimensions: principal components that prompts are compared in.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arbitrage.types import Context
-from router.outcomes import STOPPED, outcomes_of, worth_of_stopped
-from router.prompt_types import UNKNOWN
+from router.offpolicy.outcomes import STOPPED, outcomes_of, worth_of_stopped
+from router.offpolicy.prompt_types import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from arbitrage.ports import Policy
     from arbitrage.types import Candidate, Sample
     from router.arrays import Features, FloatArray, IntArray
-    from router.prompt_types import PromptTypes
+    from router.offpolicy.prompt_types import PromptTypes
 
 _DRAWS = 16  # of a policy that asks several, on a prompt whose answers are all known
 _NOTHING = float("nan")

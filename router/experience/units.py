@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from router.statistics import SCORED, SQUARES, TOTAL
+from router.experience.statistics import SCORED, SQUARES, TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

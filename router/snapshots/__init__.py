@@ -1,0 +1,1 @@
+"""What a policy has learned, kept in files and begun from them."""
