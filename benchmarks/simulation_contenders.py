@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from simulation_bandits import Contender, Task
 
-OURS = "thompson"
-"""The default policy, which the others are compared with."""
+OURS = "linucb"
+"""The policy for one teacher a prompt, which the others are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,16 @@ class Entry:
 _LINEAR = {"weight": (0.3, 1.0, 3.0), "l2_lambda": (3.0, 10.0, 30.0), "centred": (False, True)}
 
 _ALL: Mapping[str, Entry] = {
-    "thompson": Entry(partial(Routed, kind="thompson")),
-    "linucb": Entry(partial(Routed, kind="linucb")),
-    "softmax": Entry(partial(Routed, kind="softmax")),
-    "knn": Entry(partial(Routed, kind="knn")),
+    "linucb": Entry(
+        partial(Routed, kind="linucb"),
+        {"confidence": 2.0, "half_life": 4000.0},
+        {"confidence": (1.5, 2.0, 2.5), "half_life": (None, 4000.0)},
+    ),
+    "thompson": Entry(
+        partial(Routed, kind="thompson"),
+        {"confidence": 0.5, "half_life": 1000.0},
+        {"confidence": (0.35, 0.5, 1.0), "half_life": (None, 1000.0, 4000.0)},
+    ),
     "MABWiser epsilon-greedy": Entry(
         MabwiserEpsilonGreedy, {"epsilon": 0.1}, {"epsilon": (0.02, 0.05, 0.1, 0.2)}, "mabwiser"
     ),
