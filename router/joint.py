@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from router.experience.belief import STOPPED_AT
 from router.experience.families import family
 
 if TYPE_CHECKING:
@@ -121,28 +120,21 @@ class Joints:
     def _make(self, leaf: Leaf, arms: Sequence[str]) -> Joint:
         memory = self._experience.memory
         rows, weights = self._chosen(leaf)
-        columns = memory.columns(arms)
-        rewards = np.where(memory.scored[rows], memory.rewards[rows], np.nan)[:, columns]
-        known = (memory.scored[rows] | memory.stopped[rows])[:, columns]
-        here = self._expected(leaf, arms)
-        leaves = list(memory.leaves)
+        rewards, known = self._experience.outcomes(rows, arms)
+        here = self._experience.expected(leaf, arms)
         for number in np.unique(memory.leaf[rows]):
-            theirs = memory.leaf[rows] == number
-            units = self._experience.belief.units(leaves[number][0])
-            block = (rewards[theirs] - units.level) / units.spread
-            block[memory.stopped[rows[theirs]][:, columns]] = STOPPED_AT
-            if leaves[number] != leaf:
-                block += here - self._expected(leaves[number], arms)
-            rewards[theirs] = block
-        rewards[~known] = np.nan
+            other = memory.leaf_of[number]
+            if other != leaf:
+                rewards[memory.leaf[rows] == number] += here - self._experience.expected(
+                    other, arms
+                )
         return Joint(_imputed(rewards, known, here), weights)
 
     def _chosen(self, leaf: Leaf) -> tuple[IntArray, FloatArray]:
         """Rows of the memory, and what each counts for."""
         memory = self._experience.memory
         recent = memory.order()[::-1]
-        leaves = list(memory.leaves)
-        of = np.array([_likeness(other, leaf) for other in leaves])[memory.leaf[recent]]
+        of = np.array([_likeness(other, leaf) for other in memory.leaf_of])[memory.leaf[recent]]
         rows, weights = [], []
         for likeness, (most, mass) in enumerate(
             [(_OWN, np.inf), *((_OTHERS, mass) for mass in _BORROWED)]
@@ -153,13 +145,6 @@ class Joints:
             weights.append(np.full(len(found), share))
         weight = np.concatenate(weights)
         return np.concatenate(rows), weight / weight.sum()
-
-    def _expected(self, leaf: Leaf, arms: Sequence[str]) -> FloatArray:
-        belief = self._experience.belief
-        units = belief.units(leaf[0])
-        expected: FloatArray = belief.posterior(leaf, None, arms).mean - units.level
-        expected /= units.spread
-        return expected
 
 
 def _likeness(other: Leaf, leaf: Leaf) -> int:

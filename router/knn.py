@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from router.experience.belief import STOPPED_AT
 from router.lottery import Listed
 from router.neighbours import Neighbours
 from router.policy import OneWave
@@ -89,19 +88,11 @@ class Knn(OneWave):
         if not count:
             return np.zeros(len(arms)), np.zeros(len(arms))
         rows, cosines = self._neighbours.nearest(memory, x, count, among)
-        languages, places = np.unique(memory.language[rows], return_inverse=True)
-        names = list(memory.languages)
-        scales = np.array([self.belief.scale(names[language]) for language in languages])
-        level, spread = scales.reshape(-1, 2)[places].T[:, :, None]
-        columns = memory.columns(arms)
-        stopped = memory.stopped[rows][:, columns]
-        judged = memory.scored[rows][:, columns] | stopped
-        rewards = (memory.rewards[rows][:, columns] - level) / spread
-        rewards[stopped] = STOPPED_AT
+        rewards, judged = self.experience.outcomes(rows, arms)
         weights = cosines.astype(np.float64) ** _POWER
         if self._keep < 1.0:
-            prompts = np.bincount(memory.language[: memory.size])[languages]
-            ages = (memory.added - 1 - rows) % memory.capacity * (prompts / memory.size)[places]
+            prompts = np.bincount(memory.language[: memory.size])[memory.language[rows]]
+            ages = (memory.added - 1 - rows) % memory.capacity * (prompts / memory.size)
             weights *= self._keep**ages
         return weights @ judged, weights @ (judged * rewards)
 

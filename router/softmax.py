@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from router.experience.belief import STOPPED_AT
 from router.inclusion import race
 from router.logits import Lessons, Logits, shares
 from router.policy import OneWave
@@ -121,18 +120,13 @@ class Softmax(OneWave):
         memory = self._memory
         self._logits.meet(list(memory.arms))
         arms = list(self._logits.arms)
-        columns = memory.columns(arms)
-        judged = (memory.scored[rows] | memory.stopped[rows])[:, columns]
+        own, judged = self.experience.outcomes(rows, arms)
         compares = judged.sum(axis=1) >= _COMPARED
-        rows, judged = rows[compares], judged[compares]
+        rows, own, judged = rows[compares], own[compares], judged[compares]
         numbers, places = np.unique(memory.leaf[rows], return_inverse=True)
         leaves = [memory.leaf_of[number] for number in numbers]
-        scales = np.array([self.belief.scale(language) for language, _ in leaves])
-        level, spread = scales.reshape(-1, 2)[places].T[:, :, None]
-        own = (memory.rewards[rows][:, columns] - level) / spread
-        own[memory.stopped[rows][:, columns]] = STOPPED_AT
-        usual = np.array([self.belief.posterior(leaf, None, arms).mean for leaf in leaves])
-        usual = (usual.reshape(-1, len(arms))[places] - level) / spread
+        usual = np.array([self.experience.expected(leaf, arms) for leaf in leaves])
+        usual = usual.reshape(-1, len(arms))[places]
         smoothed = self._smoothing * own + (1.0 - self._smoothing) * usual
         paths = np.array([self._logits.path(leaf) for leaf in leaves], dtype=np.intp)
         return Lessons(

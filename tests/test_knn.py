@@ -155,7 +155,8 @@ def counted(policy: Knn, languages: set[str], x: FloatArray, arm: str) -> tuple[
     count = min(policy._count, len(among) // 8)
     answers = total = 0.0
     for row in sorted(among, key=lambda row: -float(cosines[row]))[:count]:
-        level, spread = policy.belief.scale(of[row])
+        units = policy.belief.units(of[row])
+        level, spread = units.level, units.spread
         weight = float(cosines[row]) ** 4 if cosines[row] > 0.0 else 0.0
         if memory.scored[row, column]:
             total += weight * (float(memory.rewards[row, column]) - level) / spread

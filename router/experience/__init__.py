@@ -10,7 +10,7 @@ import numpy as np
 
 from arbitrage.errors import SnapshotError
 from router.experience.basis import Basis
-from router.experience.belief import Belief
+from router.experience.belief import STOPPED_AT, Belief
 from router.experience.costs import Costs
 from router.experience.judgement import judgements
 from router.experience.leaf import leaf_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from arbitrage import config
     from arbitrage.types import Candidate, Context
-    from router.arrays import Features, FloatArray
+    from router.arrays import BoolArray, Features, FloatArray, IntArray
     from router.experience.judgement import Judgement
     from router.experience.leaf import Leaf
 
@@ -86,6 +86,32 @@ class Experience:
         if not told:
             return
         self._learn(_Lesson(context.language, context.domain, context.features, told))
+
+    def outcomes(self, rows: IntArray, arms: Sequence[str]) -> tuple[FloatArray, BoolArray]:
+        """What arms got on remembered prompts, in spreads from the level of their language.
+
+        Returns:
+            Rewards, a stopped answer among them at `STOPPED_AT`, and whether there is one,
+            `(rows, arms)` each.
+        """
+        memory = self.memory
+        languages, places = np.unique(memory.language[rows], return_inverse=True)
+        names = list(memory.languages)
+        units = [self.belief.units(names[language]) for language in languages]
+        level = np.array([of.level for of in units])[places][:, None]
+        spread = np.array([of.spread for of in units])[places][:, None]
+        columns = memory.columns(arms)
+        stopped = memory.stopped[rows][:, columns]
+        outcomes: FloatArray = (memory.rewards[rows][:, columns] - level) / spread
+        outcomes[stopped] = STOPPED_AT
+        return outcomes, memory.scored[rows][:, columns] | stopped
+
+    def expected(self, leaf: Leaf, arms: Sequence[str]) -> FloatArray:
+        """What is believed of arms on prompts of a leaf, in the same terms, `(arms,)`."""
+        units = self.belief.units(leaf[0])
+        mean = self.belief.posterior(leaf, None, arms).mean
+        expected: FloatArray = (mean - units.level) / units.spread
+        return expected
 
     def merge(self, other: Experience) -> None:
         """Adds what another has learned, as if this one had seen its prompts, too.

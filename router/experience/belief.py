@@ -154,11 +154,6 @@ class Belief:
         units = self._units.get(language)
         return units or Units.of(Scale(), self._usual, self._noise)
 
-    def scale(self, language: str) -> tuple[float, float]:
-        """The level of a language's rewards and their spread."""
-        units = self.units(language)
-        return units.level, units.spread
-
     def merge(self, statistics: Statistics, prompts: int) -> None:
         """Adds what another has learned from so many prompts, as if this one had."""
         self.statistics.merge(statistics)
