@@ -112,13 +112,15 @@ async def reload(engine: Engine, before: config.Config, after: config.Config) ->
         ConfigError: a new teacher cannot be opened, or something has changed that
             cannot be while it runs; the engine is as it was.
     """
-    policy = replace(after.policy, budget_usd=before.policy.budget_usd)
-    fixed = replace(after, teachers=before.teachers, policy=policy)
+    fixed = replace(after, teachers=before.teachers)
+    if not before.policy.horizon:  # which the budget was divided by
+        policy = replace(after.policy, budget_usd=before.policy.budget_usd)
+        fixed = replace(fixed, policy=policy)
     for section in fields(config.Config):
         if getattr(fixed, section.name) != getattr(before, section.name):
             raise errors.ConfigError(
                 f"{section.name}: has changed, which needs a restart; only teachers and "
-                "policy.budget_usd can change while the service runs"
+                "policy.budget_usd without a horizon can change while the service runs"
             )
     pool = cast("teachers.Pool", engine.pool)
     changes = await teachers.change_pool(pool, after.teachers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -130,3 +131,18 @@ async def test_the_pool_is_closed_when_the_sink_cannot_be_opened(
         async with assembly.open(settings(tmp_path)):
             pass
     assert closed == ["pool", "gates"]
+
+
+@pytest.mark.parametrize("horizon", [None, 1000])
+async def test_a_budget_may_change_while_it_runs_unless_it_is_spread(
+    tmp_path: Path, horizon: int | None
+) -> None:
+    policy = config.Policy(budget_usd=10.0, horizon=horizon)
+    before = settings(tmp_path, scripted("ada", 1.0), policy=policy)
+    after = replace(before, policy=replace(policy, budget_usd=20.0))
+    async with assembly.open(before) as engine:
+        if horizon:
+            with pytest.raises(ConfigError, match=r"^policy: has changed, which needs a restart"):
+                await assembly.reload(engine, before, after)
+        else:
+            assert await assembly.reload(engine, before, after)
