@@ -56,6 +56,7 @@ class Entry:
 
 
 _LINEAR = {"weight": (0.3, 1.0, 3.0), "l2_lambda": (3.0, 10.0, 30.0), "centred": (False, True)}
+_BAGS = ("--bag 4", "--bag 8")
 
 _ALL: Mapping[str, Entry] = {
     "linucb": Entry(
@@ -73,8 +74,8 @@ _ALL: Mapping[str, Entry] = {
     ),
     "MABWiser LinUCB": Entry(
         partial(MabwiserLinear, policy="LinUCB"),
-        {"alpha": 0.5, "weight": 1.0, "l2_lambda": 10.0},
-        {"alpha": (0.3, 0.5, 0.7, 1.0), **_LINEAR},
+        {"alpha": 1.0, "weight": 1.0, "l2_lambda": 10.0},
+        {"alpha": (0.3, 0.5, 0.7, 1.0, 1.5), **_LINEAR},
         "mabwiser",
     ),
     "MABWiser LinTS": Entry(
@@ -85,18 +86,12 @@ _ALL: Mapping[str, Entry] = {
     ),
     "Vowpal Wabbit": Entry(
         VowpalWabbit,
-        {"options": "--bag 4"},
+        {"options": "--bag 8 --learning_rate 2"},
         {
             "options": tuple(
-                f"{exploration} {learning}"
-                for exploration in (
-                    "--squarecb",
-                    "--epsilon 0.05",
-                    "--cover 4",
-                    "--bag 4",
-                    "--bag 8",
-                )
-                for learning in ("", "--learning_rate 0.1", "--cb_type dr", "--coin")
+                f"{exploration} --learning_rate {rate}"
+                for exploration in ("--squarecb", "--epsilon 0.05", "--cover 4", *_BAGS)
+                for rate in (0.1, 0.5, 2)
             )
         },
         "vowpalwabbit",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -26,7 +26,8 @@ STOPPED_AT = -3.0
 
 _STEPS = np.array([0.25, 0.02, 0.05, 0.02])  # expected variances, in squared spreads ...
 _STEPS_STRENGTH = 10.0  # ... of the root, a family, a language, a domain in it
-_TURNS = 10  # of EM
+_TURNS = 10  # of EM ...
+_ROUNDS = 2  # ... and of finding levels and variances in turn
 _FIRST_TUNED = 20  # prompts before what languages share is first estimated, ...
 _TUNED_EVERY = 1.3  # ... and by what factor there are more when it is again
 _UNITS_EVERY = 1.05  # the same for the units of a language
@@ -51,8 +52,8 @@ class Posterior:
 class Belief:
     """A hierarchical linear model of rewards whose scale may differ from language to language.
 
-    A language's *level* is the mean over its arms' mean rewards, its *spread* the root
-    mean square distance of its rewards from that. In these units
+    A language's *level* is where its arms do as is expected of them by other languages, its
+    *spread* the root mean square distance of its rewards from their mean. In these units
 
         reward = value of (arm, language, domain) + slopes of the arm * features + noise
 
@@ -167,22 +168,23 @@ class Belief:
         """
         self._tuned = self.prompts
         self._noise, self._steps = 1.0, _STEPS
-        scales = {
-            language: Scale.of(self.statistics.sums[self.statistics.rows(language)].sum(axis=0))
-            for language in self.statistics.languages
-        }
+        scales = {language: self._scale(language) for language in self.statistics.languages}
         if not scales:
             return
         self._usual = Scale.usual(scales.values())
         scatter, freedom = np.array([self._scatter(*item) for item in scales.items()]).sum(axis=0)
         self._noise = float((scatter + FREEDOM) / (freedom + FREEDOM))
-        self._units.clear()
+        self._units = {language: self._first_units(language) for language in scales}
+        for _ in range(_ROUNDS):
+            self._settle()
+            self._slopes.tune(*self._regression(), turns=_TURNS)
+            rest = self._tree.explaining(self._slopes.mean)
+            rest.learn_steps(_STEPS_STRENGTH, _TURNS)
+            self._steps = self._tree.steps = rest.steps
+            self._tree.retell()
+            # of all languages at once, by what each says now: whatever their order
+            self._units = {language: self._levelled(language) for language in scales}
         self._settle()
-        self._slopes.tune(*self._regression(), turns=_TURNS)
-        rest = self._tree.explaining(self._slopes.mean)
-        rest.learn_steps(_STEPS_STRENGTH, _TURNS)
-        self._steps = self._tree.steps = rest.steps
-        self._tree.retell()
 
     def state(self) -> dict[str, Any]:
         """Everything, for a snapshot."""
@@ -233,13 +235,39 @@ class Belief:
 
     def _measure(self, language: str) -> None:
         """Takes a language's units anew, and hears all of it in these."""
-        rows = self.statistics.rows(language)
-        scale = Scale.of(self.statistics.sums[rows].sum(axis=0))
+        self._plant()
+        self._units[language] = self._first_units(language)
+        self._units[language] = self._levelled(language)
+        self._hear(language, self.statistics.rows(language))
+
+    def _scale(self, language: str) -> Scale:
+        return Scale.of(self.statistics.sums[self.statistics.rows(language)].sum(axis=0))
+
+    def _first_units(self, language: str) -> Units:
+        """A language's units by its own rewards alone."""
+        scale = self._scale(language)
         scatter, freedom = self._scatter(language, scale)
         noise = (scatter + FREEDOM * self._noise) / (freedom + FREEDOM)
         heard = self._heard.setdefault(language, 0)
-        self._units[language] = Units.of(scale, self._usual, noise, heard)
-        self._hear(language, rows)
+        return Units.of(scale, self._usual, noise, heard)
+
+    def _levelled(self, language: str) -> Units:
+        """The same with the level at which its arms agree best with what others say of them.
+
+        An arm's mean tells of the level as far as it is known here, and as it is known what
+        to expect of the arm; so one answer of a good arm does not make an easy language.
+        """
+        units = self._units[language]
+        figures = self.statistics.sums[self.statistics.rows(language)].sum(axis=0)
+        asked = np.flatnonzero(figures[:, SCORED])
+        if not len(asked):
+            return units
+        expected = self._tree.expect((ROOT, *self._inner[language]))[asked]
+        answers = figures[asked, SCORED]
+        y = (figures[asked, TOTAL] / answers - units.level) / units.spread
+        weights = 1.0 / (units.noise / answers + 1.0 / expected[:, 0])
+        shift = (weights * (y - expected[:, 1] / expected[:, 0])).sum() / weights.sum()
+        return replace(units, level=units.level + units.spread * float(shift))
 
     def _scatter(self, language: str, scale: Scale) -> tuple[float, float]:
         """Squares of a language's rewards around the means of leaf and arm, and their freedom."""

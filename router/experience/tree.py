@@ -109,6 +109,12 @@ class Tree:
                 belief += self.evidence[node, arms]
         return belief
 
+    def expect(self, path: Sequence[int]) -> FloatArray:
+        """What all others say of the node at the end of a path, `(arms, 2 + features)`."""
+        everyone = slice(self.evidence.shape[1])
+        above = self.believe(path[:-1], everyone) - self._told[path[-1]]
+        return stepped(above, self.steps[len(path) - 1])
+
     def explaining(self, slopes: FloatArray) -> Tree:
         """The same tree, of what the slopes, `(arms, features)`, leave of the rewards."""
         rest = Tree(self.steps, len(slopes), features=0)
