@@ -55,7 +55,7 @@ class Entry:
             yield dict(zip(self.grid, values, strict=True))
 
 
-_LINEAR = {"weight": (0.3, 1.0, 3.0), "l2_lambda": (3.0, 10.0, 30.0), "centred": (False, True)}
+_LINEAR = {"weight": (0.3, 1.0, 3.0), "l2_lambda": (10.0, 30.0, 100.0), "centred": (False, True)}
 _BAGS = ("--bag 4", "--bag 8")
 
 _ALL: Mapping[str, Entry] = {
@@ -74,7 +74,7 @@ _ALL: Mapping[str, Entry] = {
     ),
     "MABWiser LinUCB": Entry(
         partial(MabwiserLinear, policy="LinUCB"),
-        {"alpha": 1.0, "weight": 1.0, "l2_lambda": 10.0},
+        {"alpha": 1.0, "weight": 1.0, "l2_lambda": 30.0, "centred": True},
         {"alpha": (0.3, 0.5, 0.7, 1.0, 1.5), **_LINEAR},
         "mabwiser",
     ),
@@ -98,8 +98,8 @@ _ALL: Mapping[str, Entry] = {
     ),
     "independent Thompson": Entry(
         IndependentThompson,
-        {"prior_sd": 0.15, "width": 0.5},
-        {"prior_sd": (0.1, 0.15, 0.2, 0.3, 1.0), "width": (0.3, 0.5, 0.7, 1.0)},
+        {"prior_sd": 1.0, "width": 0.3},
+        {"prior_sd": (0.1, 0.15, 0.2, 0.3, 1.0), "width": (0.2, 0.3, 0.5, 1.0)},
     ),
     "independent UCB1": Entry(
         IndependentUCB, {"width": 0.3}, {"width": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)}
