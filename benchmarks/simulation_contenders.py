@@ -61,13 +61,13 @@ _BAGS = ("--bag 4", "--bag 8")
 _ALL: Mapping[str, Entry] = {
     "linucb": Entry(
         partial(Routed, kind="linucb"),
-        {"confidence": 2.0, "half_life": 4000.0},
-        {"confidence": (1.5, 2.0, 2.5), "half_life": (None, 4000.0)},
+        {"confidence": 2.0, "drift": True},
+        {"confidence": (1.5, 2.0, 2.5), "drift": (False, True), "half_life": (None, 4000.0)},
     ),
     "thompson": Entry(
         partial(Routed, kind="thompson"),
-        {"confidence": 0.5, "half_life": 1000.0},
-        {"confidence": (0.35, 0.5, 1.0), "half_life": (None, 1000.0, 4000.0)},
+        {"confidence": 0.5, "drift": True},
+        {"confidence": (0.35, 0.5, 1.0), "drift": (False, True), "half_life": (None, 1000.0)},
     ),
     "MABWiser epsilon-greedy": Entry(
         MabwiserEpsilonGreedy, {"epsilon": 0.1}, {"epsilon": (0.02, 0.05, 0.1, 0.2)}, "mabwiser"

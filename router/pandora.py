@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _EXCHANGES = 4  # rounds at most
 _TINY = 1e-12
+_PLANS = 256  # that are kept
 
 
 class Pandora(OneWave):
@@ -119,10 +121,11 @@ class Pandora(OneWave):
             joint = joint.given(column[arm], value)
             best = max(best, -np.inf if reward is None else value)
         prices = np.full(len(arms), self._waves.least_gain) + self._toll(context, arms)
-        opened = _opened(
-            joint.of([column[arms[i]] for i in in_time]),
+        opened = (_opened if told else _first_opened)(
+            joint,
+            tuple(column[arms[i]] for i in in_time),
             best,
-            prices[in_time],
+            tuple(prices[in_time].tolist()),
             most=min(most, len(in_time)),
             least=least,
             last=left <= 1,
@@ -141,13 +144,30 @@ class Pandora(OneWave):
 
 
 def _opened(
-    joint: Joint, best: float, prices: FloatArray, *, most: int, least: int, last: bool
+    joint: Joint,
+    arms: tuple[int, ...],
+    best: float,
+    asked: tuple[float, ...],
+    *,
+    most: int,
+    least: int,
+    last: bool,
 ) -> tuple[int, ...]:
     """The arms to open side by side.
 
     Where more may be opened later, the first one of all is that of the largest reservation
     value; where this is the last wave, what counts is the maximum of the set alone.
+
+    Args:
+        joint: of all arms.
+        arms: columns of those that may be opened.
+        best: the best reward so far.
+        asked: their prices.
+        most: of them at most.
+        least: of them at least, whether they are worth it or not.
+        last: whether none may be opened later.
     """
+    joint, prices = joint.of(arms), np.array(asked)
     chosen: list[int] = []
     so_far = np.full(len(joint.weights), best)
     while len(chosen) < most:
@@ -164,6 +184,10 @@ def _opened(
         chosen.append(following)
         so_far = np.maximum(so_far, joint.rewards[:, following])
     return tuple(_exchanged(joint, best, prices, chosen) if last else chosen)
+
+
+_first_opened = lru_cache(maxsize=_PLANS)(_opened)
+"""The same, for what is asked over and over until a joint is made anew."""
 
 
 def _exchanged(joint: Joint, best: float, prices: FloatArray, chosen: list[int]) -> list[int]:

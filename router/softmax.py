@@ -125,8 +125,7 @@ class Softmax(OneWave):
         rows, own, judged = rows[compares], own[compares], judged[compares]
         numbers, places = np.unique(memory.leaf[rows], return_inverse=True)
         leaves = [memory.leaf_of[number] for number in numbers]
-        usual = np.array([self.experience.expected(leaf, arms) for leaf in leaves])
-        usual = usual.reshape(-1, len(arms))[places]
+        usual = self.belief.expected(leaves, arms)[places]
         smoothed = self._smoothing * own + (1.0 - self._smoothing) * usual
         paths = np.array([self._logits.path(leaf) for leaf in leaves], dtype=np.intp)
         return Lessons(

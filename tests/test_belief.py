@@ -344,7 +344,7 @@ def test_a_merged_belief_is_that_of_both_streams() -> None:
         whole.learn(leaf, x, told[: 1 + i % 4])
         parts[i % 7 % 2].learn(leaf, x, told[: 1 + i % 4])
     merged, other = parts
-    merged.merge(other.statistics, other.prompts)
+    merged.merge(other)
     whole.tune()
     for leaf in (("de", ""), ("fr", "=math"), ("sw", "")):
         expected = whole.posterior(leaf, np.ones(2), ARMS)

@@ -112,7 +112,9 @@ class Policy:
             rewards against costs so as to spend it evenly.
         usd_per_prompt: what a prompt may cost on average, instead of a horizon.
         half_life: prompts of a language after which what was learned in it counts
-            half, where teachers drift; by default nothing is forgotten.
+            half, where teachers change in it alone; by default nothing is forgotten.
+        drift: whether teachers may change in all languages at once, as those do that are
+            replaced behind their names; how fast is estimated.
         confidence: how far what is uncertain is explored: for `linucb` the standard errors
             added to an arm's expected reward, by default 2, and for `knn`, by default
             1.5; for `thompson` what they are
@@ -137,6 +139,7 @@ class Policy:
     horizon: Annotated[int, Ge(1)] | None = None
     usd_per_prompt: Annotated[float, Gt(0.0)] | None = None
     half_life: Annotated[float, Gt(0.0)] | None = None
+    drift: bool = False
     confidence: Annotated[float, Ge(0.0)] | None = None
     temperature: Annotated[float, Gt(0.0)] = 0.05
     smoothing: Share = 0.3

@@ -55,20 +55,23 @@ class Experience:
         costs: what a call costs, in money and in time.
     """
 
-    def __init__(self, features: config.Features, keep: float = 1.0) -> None:
+    def __init__(
+        self, features: config.Features, keep: float = 1.0, *, drifts: bool = False
+    ) -> None:
         self._settings = features
         self._keep = keep
+        self._drifts = drifts
         self._basis: Basis | None = None
         self._lessons: list[_Lesson] | None = [] if features.kind != "none" else None
         self.costs = Costs(keep)
-        self.belief = Belief(self._features, keep)
+        self.belief = Belief(self._features, keep, drifts=drifts)
         self.memory = Memory(self._features)
 
     @classmethod
     def of(cls, settings: config.Policy) -> Self:
         """Makes an empty one from a policy's configuration."""
         keep = 0.5 ** (1.0 / settings.half_life) if settings.half_life else 1.0
-        return cls(settings.features, keep)
+        return cls(settings.features, keep, drifts=settings.drift)
 
     @property
     def coordinates(self) -> str:
@@ -106,13 +109,6 @@ class Experience:
         outcomes[stopped] = STOPPED_AT
         return outcomes, memory.scored[rows][:, columns] | stopped
 
-    def expected(self, leaf: Leaf, arms: Sequence[str]) -> FloatArray:
-        """What is believed of arms on prompts of a leaf, in the same terms, `(arms,)`."""
-        units = self.belief.units(leaf[0])
-        mean = self.belief.posterior(leaf, None, arms).mean
-        expected: FloatArray = (mean - units.level) / units.spread
-        return expected
-
     def merge(self, other: Experience) -> None:
         """Adds what another has learned, as if this one had seen its prompts, too.
 
@@ -135,8 +131,7 @@ class Experience:
             self.belief.tune()
             return
         plain = _name(self._basis) != _name(other._basis)
-        statistics = other.belief.statistics
-        self.belief.merge(statistics.plain() if plain else statistics, other.belief.prompts)
+        self.belief.merge(other.belief, plain=plain)
         self.memory.merge(other.memory, plain=plain)
 
     def state(self) -> dict[str, Any]:
@@ -161,7 +156,7 @@ class Experience:
                 f"the features are those of {state['encoder']}, not of {self._encoder}; set "
                 "policy.features as it was, or begin anew"
             )
-        belief = Belief.of_state(state["belief"], self._keep)
+        belief = Belief.of_state(state["belief"], self._keep, drifts=self._drifts)
         self.belief, self.memory = belief, Memory.of_state(state["memory"])
         self._basis = Basis.of_state(state["basis"]) if state["basis"] else None
         lessons = state["lessons"]
@@ -171,7 +166,7 @@ class Experience:
 
     def like(self, state: Mapping[str, Any]) -> Experience:
         """Another of the same settings, with this state."""
-        other = Experience(self._settings, self._keep)
+        other = Experience(self._settings, self._keep, drifts=self._drifts)
         other.restore(state)
         return other
 
@@ -212,7 +207,7 @@ class Experience:
         if len(texts) < _FITS[0]:
             return
         self._basis = Basis.fit(np.array(texts), self._settings.dimensions, self._settings.types)
-        self.belief = Belief(self._features, self._keep)
+        self.belief = Belief(self._features, self._keep, drifts=self._drifts)
         self.memory = Memory(self._features)
         for lesson in lessons:
             leaf, x = self._place(lesson.language, lesson.domain, lesson.features)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from router.arrays import grown
+from router.experience.drift import Drift
 from router.experience.families import family
 from router.experience.slopes import Slopes
 from router.experience.statistics import FIGURES, SCORED, SQUARES, STOPPED, TOTAL, Statistics
-from router.experience.tree import ROOT, Tree
+from router.experience.tree import ROOT, UNKNOWN, Tree
 from router.experience.units import FREEDOM, Scale, Units
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ STOPPED_AT = -3.0
 """What an answer that a gate stopped counts for, in spreads from the language's level."""
 
 _STEPS = np.array([0.25, 0.02, 0.05, 0.02])  # expected variances, in squared spreads ...
-_STEPS_STRENGTH = 10.0  # ... of the root, a family, a language, a domain in it
+_STEPS_STRENGTH = 2.0  # ... of the root, a family, a language, a domain in it
 _TURNS = 10  # of EM ...
 _ROUNDS = 2  # ... and of finding levels and variances in turn
 _FIRST_TUNED = 20  # prompts before what languages share is first estimated, ...
 _TUNED_EVERY = 1.3  # ... and by what factor there are more when it is again
 _UNITS_EVERY = 1.05  # the same for the units of a language
+_DEPTH = len(_STEPS)
 _SOME = 1e-9  # stands in for no answers at all where they are divided by
 
 
@@ -85,13 +87,15 @@ class Belief:
     Args:
         features: how many the prompts have.
         keep: share of what is known of a language that still counts after one more of
-            its prompts; below 1 where teachers drift.
+            its prompts; below 1 where teachers change in one language and not in others.
+        drifts: whether arms may move in all languages at once.
     """
 
-    def __init__(self, features: int = 0, keep: float = 1.0) -> None:
+    def __init__(self, features: int = 0, keep: float = 1.0, *, drifts: bool = False) -> None:
         self.statistics = Statistics(features)
         self.prompts = 0
         self._keep = keep
+        self._drift = Drift() if drifts else None
         self._tuned = 0  # prompts when what languages share was last estimated
         self._steps = _STEPS
         self._noise = 1.0
@@ -109,7 +113,8 @@ class Belief:
             x: its features, `(features,)`; None counts as zeros.
             told: a judgement a candidate, at least one.
         """
-        columns = self.note(leaf, x, told)
+        moved = self._follow(self._drift, leaf, x, told) if self._drift else None
+        columns = self.note(leaf, x, told, moved)
         language = leaf[0]
         if self.prompts >= max(_FIRST_TUNED, _TUNED_EVERY * self._tuned):
             self.tune()
@@ -122,11 +127,17 @@ class Belief:
         if self.statistics.features:
             self._slopes.learn(columns, *self._regression())
 
-    def note(self, leaf: Leaf, x: FloatArray | None, told: Sequence[Judgement]) -> Sequence[int]:
+    def note(
+        self,
+        leaf: Leaf,
+        x: FloatArray | None,
+        told: Sequence[Judgement],
+        moved: FloatArray | None = None,
+    ) -> Sequence[int]:
         """Counts a prompt, without drawing conclusions: `tune` does, once many are noted."""
         self.prompts += 1
         self._heard[leaf[0]] = self._heard.get(leaf[0], 0) + 1
-        return self.statistics.add(leaf, self._x(x), told, self._keep)
+        return self.statistics.add(leaf, self._x(x), told, self._keep, moved)
 
     def posterior(self, leaf: Leaf, x: FloatArray | None, arms: Sequence[str]) -> Posterior:
         """What to expect of these arms, for a prompt of a language and domain, known or not.
@@ -138,27 +149,47 @@ class Belief:
         """
         units = self.units(leaf[0])
         columns = self.statistics.columns(arms)
-        believed = self._tree.believe(self._path(leaf), columns)
-        variance = 1.0 / believed[:, 0]
-        mean = believed[:, 1] * variance
-        if x is not None and len(x):
-            away = x - believed[:, 2:] * variance[:, None]
-            more, uncertain = self._slopes.at(away, columns)
-            mean += more
+        mean, variance, counted = self._standing(leaf, x, columns)
+        if self._drift:
+            moved, uncertain = self._drift.at(columns, counted, self.prompts)
+            mean += moved
             variance += uncertain
         mean *= units.spread
         mean += units.level
         return Posterior(mean, units.spread * np.sqrt(variance), units.spread)
+
+    def expected(self, leaves: Sequence[Leaf], arms: Sequence[str]) -> FloatArray:
+        """What arms are expected to get in leaves, in spreads from the level, `(leaves, arms)`."""
+        paths = np.array([self._path(leaf) for leaf in leaves], dtype=np.intp).reshape(-1, _DEPTH)
+        columns = np.array([self.statistics.arms.get(arm, -1) for arm in arms], dtype=np.intp)
+        believed = self._tree.believe(paths.T[:, :, None], columns)
+        means = believed[..., 1:] / believed[..., :1]
+        expected: FloatArray = means[..., 0]
+        if self._drift:
+            counted = means[..., 1 + self.statistics.features :]
+            expected = expected + self._drift.at(columns, counted, self.prompts)[0]
+        return expected
 
     def units(self, language: str) -> Units:
         """What the language's rewards are reckoned in, whether it is known or not."""
         units = self._units.get(language)
         return units or Units.of(Scale(), self._usual, self._noise)
 
-    def merge(self, statistics: Statistics, prompts: int) -> None:
-        """Adds what another has learned from so many prompts, as if this one had."""
-        self.statistics.merge(statistics)
-        self.prompts += prompts
+    def merge(self, other: Belief, *, plain: bool = False) -> None:
+        """Adds what another has learned, as if this one had.
+
+        Args:
+            other: the other.
+            plain: leave out its features and prompt types, which mean nothing here.
+        """
+        self.statistics.merge(other.statistics.plain() if plain else other.statistics)
+        if self._drift and other._drift:
+            arms = list(other.statistics.arms)
+            ours, theirs = (np.array(who.statistics.meet(arms)) for who in (self, other))
+            self._drift.merge(other._drift, ours, theirs, np.array([self.prompts, other.prompts]))
+        self.prompts += other.prompts
+        for language, heard in other._heard.items():
+            self._heard[language] = self._heard.get(language, 0) + heard
         self.tune()
 
     def tune(self) -> None:
@@ -178,7 +209,8 @@ class Belief:
         for _ in range(_ROUNDS):
             self._settle()
             self._slopes.tune(*self._regression(), turns=_TURNS)
-            rest = self._tree.explaining(self._slopes.mean)
+            paces = np.broadcast_to(self._paces, (len(self._slopes.mean), len(self._paces)))
+            rest = self._tree.explaining(np.hstack([self._slopes.mean, paces]))
             rest.learn_steps(_STEPS_STRENGTH, _TURNS)
             self._steps = self._tree.steps = rest.steps
             self._tree.retell()
@@ -198,12 +230,13 @@ class Belief:
             "units": {language: list(astuple(units)) for language, units in self._units.items()},
             "heard": dict(self._heard),
             "slopes": self._slopes.state(),
+            "drift": self._drift.state() if self._drift else None,
         }
 
     @classmethod
-    def of_state(cls, state: Mapping[str, Any], keep: float = 1.0) -> Self:
-        """What `state` was taken from."""
-        self = cls(keep=keep)
+    def of_state(cls, state: Mapping[str, Any], keep: float = 1.0, *, drifts: bool = False) -> Self:
+        """What `state` was taken from; if that did not drift, its arms set out now."""
+        self = cls(keep=keep, drifts=drifts)
         self.statistics = Statistics.of_state(state["statistics"])
         self.prompts, self._tuned = int(state["prompts"]), int(state["tuned"])
         self._steps, self._noise = np.array(state["steps"]), float(state["noise"])
@@ -211,8 +244,52 @@ class Belief:
         self._units = {language: Units(*units) for language, units in state["units"].items()}
         self._heard = {language: int(heard) for language, heard in state["heard"].items()}
         self._slopes = Slopes.of_state(state["slopes"])
+        if self._drift and state["drift"]:
+            self._drift = Drift.of_state(state["drift"])
         self._settle()
         return self
+
+    def _standing(
+        self, leaf: Leaf, x: FloatArray | None, columns: IntArray | slice
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """What follows of arms from what is counted, as if they had stood still; in the units.
+
+        Returns:
+            Mean and variance, `(arms,)`, and how far they had moved when they gave the
+            answers behind that, `(arms, paces)`.
+        """
+        features = self.statistics.features
+        believed = self._tree.believe(self._path(leaf), columns)
+        variance = 1.0 / believed[:, 0]
+        mean = believed[:, 1] * variance
+        counted = believed[:, 2 + features :] * variance[:, None]
+        if x is not None and len(x):
+            away = x - believed[:, 2 : 2 + features] * variance[:, None]
+            more, uncertain = self._slopes.at(away, columns)
+            mean += more
+            variance += uncertain
+        return mean, variance, counted
+
+    def _follow(
+        self, drift: Drift, leaf: Leaf, x: FloatArray | None, told: Sequence[Judgement]
+    ) -> FloatArray:
+        """Learns how far the arms of these answers have moved, `(answers, paces)`."""
+        columns = self.statistics.meet(arm for arm, _ in told)
+        self._plant()
+        units, heard = self.units(leaf[0]), self._heard.get(leaf[0], 0)
+        y = [STOPPED_AT if r is None else (r - units.level) / units.spread for _, r in told]
+        arms, place, count = np.unique(columns, return_inverse=True, return_counts=True)
+        mean, variance, counted = self._standing(leaf, x, arms)
+        away = np.bincount(place, y) / count - mean
+        # a language's level is no better known than by its prompts so far
+        uncertain = variance + units.noise * (1.0 / count + 1.0 / max(heard, _SOME))
+        moved = drift.learn(arms, away[:, None] + counted, uncertain, self.prompts + 1)
+        return units.spread * moved[place]
+
+    @property
+    def _paces(self) -> FloatArray:
+        """How likely each pace of the drift is, `(paces,)`; none where nothing drifts."""
+        return self._drift.weights if self._drift else np.zeros(0)
 
     def _x(self, x: FloatArray | None) -> FloatArray:
         return np.zeros(self.statistics.features) if x is None else x
@@ -220,7 +297,10 @@ class Belief:
     def _settle(self) -> None:
         """Works out anew all that follows from the statistics, the units and the variances."""
         width, features = self.statistics.sums.shape[1], self.statistics.features
-        self._tree = Tree(self._steps, width, features)
+        if self._drift:
+            self._drift.widen(width)
+        # how far arms had moved goes along with their rewards, as the features do
+        self._tree = Tree(self._steps, width, features + len(self._paces))
         self._inner: dict[str, tuple[int, int]] = {}  # nodes of a language's family and its own
         self._families: dict[str, int] = {}
         self._nodes: list[int] = []  # of the rows of the statistics
@@ -258,15 +338,18 @@ class Belief:
         to expect of the arm; so one answer of a good arm does not make an easy language.
         """
         units = self._units[language]
-        figures = self.statistics.sums[self.statistics.rows(language)].sum(axis=0)
+        rows, paces = self.statistics.rows(language), self._paces
+        figures = self.statistics.sums[rows].sum(axis=0)
         asked = np.flatnonzero(figures[:, SCORED])
         if not len(asked):
             return units
         expected = self._tree.expect((ROOT, *self._inner[language]))[asked]
         answers = figures[asked, SCORED]
-        y = (figures[asked, TOTAL] / answers - units.level) / units.spread
+        moved = self.statistics.moved[rows][:, asked, : len(paces)].sum(axis=0) @ paces
+        y = ((figures[asked, TOTAL] - moved) / answers - units.level) / units.spread
+        theirs = expected[:, 1] - expected[:, 2 + self.statistics.features :] @ paces
         weights = 1.0 / (units.noise / answers + 1.0 / expected[:, 0])
-        shift = (weights * (y - expected[:, 1] / expected[:, 0])).sum() / weights.sum()
+        shift = (weights * (y - theirs / expected[:, 0])).sum() / weights.sum()
         return replace(units, level=units.level + units.spread * float(shift))
 
     def _scatter(self, language: str, scale: Scale) -> tuple[float, float]:
@@ -284,9 +367,10 @@ class Belief:
         self._plant()
         units = self._units[language]
         sums = _Sums(statistics.sums[rows], statistics.features, units)
-        evidence = np.empty((*sums.y.shape, 2 + statistics.features))
-        evidence[..., 0], evidence[..., 1], evidence[..., 2:] = sums.answers, sums.y, sums.x
-        evidence /= units.noise
+        parts = [sums.answers[..., None], sums.y[..., None], sums.x]
+        if self._drift:
+            parts.append(statistics.moved[rows] / units.spread)
+        evidence = np.concatenate(parts, axis=-1) / units.noise
         self._tree.tell(np.array([self._nodes[row] for row in rows]), evidence)
         if statistics.features:
             mean = sums.y / np.maximum(sums.answers, _SOME)
@@ -300,6 +384,8 @@ class Belief:
         width = self.statistics.sums.shape[1]
         if width > len(self._all_products):
             self._tree.widen(width)
+            if self._drift:
+                self._drift.widen(width)
             self._all_products = grown(self._all_products, width)
         if len(self._nodes) < len(self.statistics.leaves):
             for language, _ in list(self.statistics.leaves)[len(self._nodes) :]:
@@ -312,12 +398,12 @@ class Belief:
                 self._nodes.append(self._tree.add(self._inner[language][1]))
         self._products = grown(self._products, len(self._nodes), width)
 
-    def _path(self, leaf: Leaf) -> tuple[int | None, ...]:
+    def _path(self, leaf: Leaf) -> tuple[int, ...]:
         inner = self._inner.get(leaf[0])
         if inner is None:
-            return (ROOT, self._families.get(family(leaf[0])), None, None)
+            return (ROOT, self._families.get(family(leaf[0]), UNKNOWN), UNKNOWN, UNKNOWN)
         row = self.statistics.leaves.get(leaf)
-        return (ROOT, *inner, None if row is None else self._nodes[row])
+        return (ROOT, *inner, UNKNOWN if row is None else self._nodes[row])
 
     def _regression(self) -> tuple[FloatArray, FloatArray, FloatArray, float]:
         """What the slopes are learned from."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from router.experience.families import family
+
 Leaf = tuple[str, str]
 """A language, and in it `=math` for a domain, `#3` for a prompt type, or '' for neither."""
+
+Group = tuple[str, ...]
+"""What prompts have in common: a kind of thing, and which it is."""
 
 _DOMAIN, _TYPE = "=", "#"
 
@@ -17,6 +22,22 @@ def leaf_of(language: str, domain: str | None, kind: int | None = None) -> Leaf:
     if domain:
         return (language, _DOMAIN + domain)
     return (language, "" if kind is None else f"{_TYPE}{kind}")
+
+
+def groups_of(leaf: Leaf) -> tuple[Group, Group, Group, Group, Group]:
+    """Those it belongs to: itself, its domain or type, its language, its family, all.
+
+    >>> groups_of(("de", "=math"))
+    (('leaf', 'de', '=math'), ('within', '=math'), ('language', 'de'), ('family', 'germanic'), ())
+    """
+    language, within = leaf
+    return (
+        ("leaf", language, within),
+        ("within", within),
+        ("language", language),
+        ("family", family(language)),
+        (),
+    )
 
 
 def untyped(leaf: Leaf) -> Leaf:

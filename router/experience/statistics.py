@@ -8,10 +8,11 @@ import numpy as np
 
 from arbitrage.errors import SnapshotError
 from router.arrays import grown
+from router.experience.drift import PACES
 from router.experience.leaf import untyped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from router.arrays import FloatArray, IntArray
     from router.experience.judgement import Judgement
@@ -36,6 +37,8 @@ class Statistics:
             x over the stopped ones.
         scatter: `(arms, features, features)`, sum over leaves of the scatter of x around
             its mean in the leaf: what is left of x to explain rewards with.
+        moved: `(leaves, arms, paces)`, sum over the same candidates of how far their arm had
+            moved by then, see `router.experience.drift`; in the reward's units.
         judged: `(arms,)`, answers of each arm over all leaves.
 
     Two sets of statistics add up to what one would hold that had seen both:
@@ -54,6 +57,7 @@ class Statistics:
         self.arms: dict[str, int] = {}
         self.sums: FloatArray = np.zeros((1, 1, FIGURES + 3 * features))
         self.scatter: FloatArray = np.zeros((1, features, features))
+        self.moved: FloatArray = np.zeros((1, 1, PACES))
         self._rows: dict[str, list[int]] = {}
         self.judged: FloatArray = np.zeros(1)
 
@@ -62,8 +66,17 @@ class Statistics:
         """Those that anything is known of, in the order in which they came."""
         return list(self._rows)
 
+    def meet(self, arms: Iterable[str]) -> list[int]:
+        """The columns of these arms, with room made for new ones."""
+        return [self._column(arm) for arm in arms]
+
     def add(
-        self, leaf: Leaf, x: FloatArray, told: Sequence[Judgement], keep: float = 1.0
+        self,
+        leaf: Leaf,
+        x: FloatArray,
+        told: Sequence[Judgement],
+        keep: float = 1.0,
+        moved: FloatArray | None = None,
     ) -> list[int]:
         """Counts the judgements of one prompt.
 
@@ -72,12 +85,13 @@ class Statistics:
             x: `(features,)`.
             told: what its candidates say, at least one.
             keep: share of what was known of the language that still counts.
+            moved: `(judgements, paces)`; None for not at all.
 
         Returns:
             The column of each judgement's arm.
         """
         row = self._row(leaf)
-        columns = [self._column(arm) for arm, _ in told]
+        columns = self.meet(arm for arm, _ in told)
         if keep < 1.0:
             self._forget(leaf[0], keep)
         if len(set(columns)) == len(columns):
@@ -85,6 +99,8 @@ class Statistics:
         else:  # several answers of one arm: each is told from the mean of those before it
             for column, (_, reward) in zip(columns, told, strict=True):
                 self._count(row, [column], x, [reward])
+        if moved is not None:
+            np.add.at(self.moved, (row, columns), moved)
         return columns
 
     def of(self, language: str, arms: Sequence[str]) -> FloatArray:
@@ -125,18 +141,17 @@ class Statistics:
                 weight = n * m / np.maximum(n + m, 1.0)
                 self.scatter[columns] += np.einsum("a,ai,aj->aij", weight, away, away)
             self.sums[row, columns] = ours + added
+            self.moved[row, columns] += other.moved[their_row, theirs]
         self._recount()
 
     def plain(self) -> Statistics:
         """The same without features and prompt types, whose answers count for no domain."""
         plain = Statistics(self.features)
-        for arm in self.arms:
-            plain._column(arm)
+        arms = plain.meet(self.arms)
         for leaf, row in self.leaves.items():
             into = plain._row(untyped(leaf))
-            plain.sums[into, : len(self.arms), :FIGURES] += self.sums[
-                row, : len(self.arms), :FIGURES
-            ]
+            plain.sums[into, arms, :FIGURES] += self.sums[row, arms, :FIGURES]
+            plain.moved[into, arms] += self.moved[row, arms]
         plain._recount()
         return plain
 
@@ -148,18 +163,22 @@ class Statistics:
             "arms": list(self.arms),
             "sums": self.sums[: len(self.leaves), : len(self.arms)].copy(),
             "scatter": self.scatter[: len(self.arms)].copy(),
+            "moved": self.moved[: len(self.leaves), : len(self.arms)].copy()
+            if self.moved.any()
+            else None,
         }
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Statistics:
         """What `state` was taken from."""
         self = cls(int(state["features"]))
-        for arm in state["arms"]:
-            self._column(arm)
+        self.meet(state["arms"])
         for language, domain in state["leaves"]:
             self._row((language, domain))
         self.sums[: len(self.leaves), : len(self.arms)] = state["sums"]
         self.scatter[: len(self.arms)] = state["scatter"]
+        if state["moved"] is not None:
+            self.moved[: len(self.leaves), : len(self.arms)] = state["moved"]
         self._recount()
         return self
 
@@ -199,6 +218,7 @@ class Statistics:
         self.scatter *= (1.0 - share)[:, None, None]
         self.judged -= forgotten
         self.sums[rows] *= keep
+        self.moved[rows] *= keep
 
     def _recount(self) -> None:
         self.judged = self.sums[..., [SCORED, STOPPED]].sum(axis=(0, 2))
@@ -208,14 +228,18 @@ class Statistics:
         if row is None:
             row = self.leaves[leaf] = len(self.leaves)
             self._rows.setdefault(leaf[0], []).append(row)
-            self.sums = grown(self.sums, len(self.leaves), len(self.arms) + 1)
+            self._grow()
         return row
 
     def _column(self, arm: str) -> int:
         column = self.arms.get(arm)
         if column is None:
             column = self.arms[arm] = len(self.arms)
-            self.sums = grown(self.sums, len(self.leaves), len(self.arms) + 1)
-            self.scatter = grown(self.scatter, self.sums.shape[1])
-            self.judged = grown(self.judged, self.sums.shape[1])
+            self._grow()
         return column
+
+    def _grow(self) -> None:
+        self.sums = grown(self.sums, len(self.leaves), len(self.arms) + 1)
+        leaves, arms = self.sums.shape[:2]
+        self.moved = grown(self.moved, leaves, arms)
+        self.scatter, self.judged = grown(self.scatter, arms), grown(self.judged, arms)

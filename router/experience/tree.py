@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 ROOT = 0
 
+UNKNOWN = -1
+"""Stands for a node that is not in the tree."""
+
 
 class Tree:
     """Values at the nodes of a tree, one an arm; evidence comes in at the leaves.
@@ -34,7 +37,7 @@ class Tree:
         steps: variance of a node's step from its parent, by the node's depth, above 0;
             the first is that of the root from 0.
         evidence: `(nodes, arms, 2 + features)`, what came in at a node or from below it;
-            rows and columns that nothing is known of are zero.
+            rows and columns that nothing is known of are zero, as the last row always is.
 
     Leaves of one parent that say 1 and 3, and are sure, let a third expect 2:
 
@@ -50,8 +53,8 @@ class Tree:
         self.steps = steps
         self.parents = [ROOT]
         self.depths = [0]
-        self.evidence: FloatArray = np.zeros((1, arms, 2 + features))
-        self._told: FloatArray = np.zeros((1, arms, 2 + features))  # to the parent
+        self.evidence: FloatArray = np.zeros((2, arms, 2 + features))
+        self._told: FloatArray = np.zeros((2, arms, 2 + features))  # to the parent
 
     def add(self, parent: int) -> int:
         """A new node, of which nothing is known yet."""
@@ -62,8 +65,8 @@ class Tree:
 
     def widen(self, arms: int) -> None:
         """Makes room for so many arms."""
-        self.evidence = grown(self.evidence, len(self.parents), arms)
-        self._told = grown(self._told, len(self.parents), arms)
+        self.evidence = grown(self.evidence, len(self.parents) + 1, arms)
+        self._told = grown(self._told, len(self.parents) + 1, arms)
 
     def tell(self, leaves: IntArray, evidence: FloatArray) -> None:
         """Replaces the evidence at some leaves of one parent, `(leaves, arms, 2 + features)`."""
@@ -90,23 +93,20 @@ class Tree:
             self._told[nodes] = stepped(self.evidence[nodes], self.steps[depth])
             np.add.at(self.evidence, parents[nodes], self._told[nodes])
 
-    def believe(self, path: Sequence[int | None], arms: IntArray | slice) -> FloatArray:
+    def believe(self, path: Sequence[int] | IntArray, arms: IntArray | slice) -> FloatArray:
         """What follows for these arms at the end of a path, `(arms, 2 + features)`.
 
         Args:
-            path: nodes from the root down; None for one that is not in the tree.
-            arms: their columns.
+            path: nodes from the root down, `UNKNOWN` among them; or many paths of one
+                depth, `(depth, paths, 1)`, for `(paths, arms, 2 + features)`.
+            arms: their columns; an array where there are many paths.
         """
-        belief = self.evidence[ROOT, arms].copy()
-        belief[:, 0] += 1.0 / self.steps[0]
-        for depth, node in enumerate(path[1:], 1):
-            if node is None:
-                belief = stepped(belief, self.steps[depth])
-            else:
-                # what the node has said itself must not come back to it
-                belief -= self._told[node, arms]
-                belief = stepped(belief, self.steps[depth])
-                belief += self.evidence[node, arms]
+        belief = self.evidence[path[0], arms]
+        belief = belief + self._prior(belief.shape[-2])
+        for node, step in zip(path[1:], self.steps[1:], strict=False):
+            # what the node has said itself must not come back to it
+            belief = stepped(belief - self._told[node, arms], step)
+            belief += self.evidence[node, arms]
         return belief
 
     def expect(self, path: Sequence[int]) -> FloatArray:
