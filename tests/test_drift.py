@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import router
+from arbitrage import config
+from arbitrage.types import Candidate, Completion, Context, Score, Verdict
 from router.experience.belief import Belief
 from router.experience.drift import Drift
+from router.snapshots.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 ARMS = ("good", "fair", "poor")
 VALUES = (0.5, 0.0, -0.5)
@@ -147,6 +152,37 @@ def test_what_was_learned_without_it_is_taken_over_where_arms_may_drift() -> Non
     # and back
     again = Belief.of_state(watchful.state())
     assert np.isfinite(again.posterior(("de", ""), None, ARMS).mean).all()
+
+
+@pytest.mark.parametrize("kind", sorted(router.KINDS))
+def test_a_policy_whose_arms_drift_goes_on_from_its_snapshot(kind: Any) -> None:
+    settings = config.Policy(kind=kind, drift=True, experts={"default": ARMS})
+    policy, again = router.build(settings), router.build(settings)
+    rng = np.random.default_rng(3)
+
+    def lesson(i: int) -> tuple[Context, list[Candidate]]:
+        values = VALUES if i < 150 else VALUES[::-1]
+        asked = rng.choice(len(ARMS), 2, replace=False)
+        told = [
+            Candidate(ARMS[arm], Completion("."), score=Score(float(rng.normal(values[arm])), {}))
+            for arm in asked
+        ]
+        if i % 11 == 0:
+            told[0] = Candidate(ARMS[asked[0]], Completion("."), gates=(Verdict("empty", "."),))
+        return Context(LANGUAGES[i % 3], None, rng.normal(size=512).astype(np.float32)), told
+
+    for i in range(200):
+        policy.update(*lesson(i))
+    Snapshot.decode(Snapshot.of(policy).encode()).restore(again)
+    for i in range(200, 400):
+        context, told = lesson(i)
+        one, other = (p.select(context, ARMS, []) for p in (policy, again))
+        assert one is not None
+        assert other is not None
+        assert one.arms == other.arms
+        assert one.propensities == pytest.approx(other.propensities, abs=1e-12)
+        policy.update(context, told)
+        again.update(context, told)
 
 
 def test_paces_that_foretell_answers_better_are_believed_more() -> None:

@@ -65,18 +65,18 @@ class Drift:
     def at(
         self, arms: IntArray | slice, counted: FloatArray, prompt: int
     ) -> tuple[FloatArray, FloatArray]:
-        """Mean and variance of how far arms have moved, `(arms,)` each, in spreads.
+        """Mean and variance of how far arms have moved, `(..., arms)` each, in spreads.
 
         Args:
             arms: their columns; one that nothing is known of has not moved.
-            counted: `(arms, paces)`, how far they had moved when they gave the answers that
+            counted: `(..., arms, paces)`, how far they had moved when they gave the answers that
                 are counted, on average.
             prompt: the number of the prompt.
         """
         weights = self.weights
         moved = self._means[arms] - counted
         mean = moved @ weights
-        variance = (self._passed(arms, prompt) + (moved - mean[:, None]) ** 2) @ weights
+        variance = (self._passed(arms, prompt) + (moved - mean[..., None]) ** 2) @ weights
         return mean, variance
 
     def learn(

@@ -11,7 +11,7 @@ from router.arrays import grown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from router.arrays import FloatArray, IntArray
+    from router.arrays import Features, FloatArray, IntArray
 
 _VARIANCE = 0.02  # expected of a slope, in squared spreads per squared feature ...
 _STRENGTH = 32.0  # ... and how many slopes this counts for
@@ -33,7 +33,8 @@ class Slopes:
     def __init__(self, features: int) -> None:
         self.variance = _VARIANCE
         self.mean: FloatArray = np.zeros((1, features))
-        self._covariance: FloatArray = np.eye(features)[None] * self.variance
+        # in half the bytes, which is what a decision waits for
+        self._covariance: Features = np.eye(features, dtype=np.float32)[None] * self.variance
         self._solved: FloatArray = np.zeros(1)  # answers that an arm's slopes rest on
 
     def learn(
@@ -59,7 +60,8 @@ class Slopes:
             if answers[arm] < _STALE * self._solved[arm]:
                 continue
             precision = scatter[arm] / noise + np.eye(features) / self.variance
-            self._covariance[arm] = covariance = np.linalg.inv(precision)
+            covariance = np.linalg.inv(precision)
+            self._covariance[arm] = covariance
             self.mean[arm] = covariance @ products[arm] / noise
             self._solved[arm] = answers[arm]
 
@@ -91,8 +93,9 @@ class Slopes:
     def at(self, x: FloatArray, arms: IntArray | slice) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of slopes * x, `(arms,)` each, for `x` of `(arms, features)`."""
         mean = (self.mean[arms] * x).sum(axis=1)
-        variance = np.matmul(x[:, None], np.matmul(self._covariance[arms], x[:, :, None]))
-        return mean, variance[:, 0, 0]
+        away = x.astype(np.float32)[:, :, None]
+        variance = (away * np.matmul(self._covariance[arms], away)).sum(axis=(1, 2))
+        return mean, variance
 
     def state(self) -> dict[str, Any]:
         """Everything, for a snapshot."""
@@ -109,7 +112,7 @@ class Slopes:
         self = cls(np.shape(state["mean"])[1])
         self.variance = float(state["variance"])
         self.mean = np.array(state["mean"], dtype=np.float64)
-        self._covariance = np.array(state["covariance"], dtype=np.float64)
+        self._covariance = np.array(state["covariance"], dtype=np.float32)
         self._solved = np.array(state["solved"], dtype=np.float64)
         return self
 
