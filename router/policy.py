@@ -196,9 +196,11 @@ class OneWave(ABC):
         if not self.explores or self._newcomer_share >= 1.0:
             return None
         answers = self.belief.statistics.answers(arms)
+        if answers.min(initial=_ACQUAINTED) >= _ACQUAINTED:
+            return None  # nobody is new
         usual = answers.mean()
         if usual < _ACQUAINTED:
-            return None  # all are new
+            return None  # all are
         known = np.flatnonzero(answers >= min(_ACQUAINTED, _STRANGE_SHARE * usual))
         return known if self._fan_out <= len(known) < len(arms) else None
 

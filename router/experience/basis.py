@@ -36,9 +36,11 @@ class Basis:
     components: FloatArray
     centres: FloatArray
     _origin: FloatArray = field(init=False)  # the mean's coordinates
+    _map: Features = field(init=False)  # the components in half the bytes, for every decision
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_origin", self.mean @ self.components)
+        object.__setattr__(self, "_map", self.components.astype(np.float32))
 
     @classmethod
     def fit(cls, features: Features, dimensions: int, types: int) -> Self:
@@ -66,7 +68,7 @@ class Basis:
 
     def place(self, features: Features) -> tuple[FloatArray, int]:
         """A prompt's coordinates, a unit vector `(dimensions,)`, and its type."""
-        x: FloatArray = features @ self.components - self._origin
+        x: FloatArray = features @ self._map - self._origin
         x /= max(math.sqrt(x @ x), _TINY)
         return x, int((self.centres @ x).argmax())
 
