@@ -18,7 +18,9 @@ import router
 import sink
 import teachers
 from arbitrage import config, errors
+from arbitrage.cache import CachedPool
 from arbitrage.engine import Engine
+from arbitrage.journal import Journal
 from reward.gates import open_gates
 from reward.judge import judge_teachers
 from reward.language import Detector
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arbitrage.events import Event
-    from arbitrage.ports import Encoder, Observer, Policy
+    from arbitrage.ports import Calibration, Encoder, Observer, Policy
     from arbitrage.types import Sample
+
+
+_RELEARNED = 256  # samples at a time
 
 
 @asynccontextmanager
@@ -68,14 +73,24 @@ async def open(  # noqa: A001 - read as `assembly.open`
         stack.push_async_callback(pool.close)
         samples = await sink.open(settings.sink, teachers=pool.describe)
         stack.push_async_callback(samples.close)
+        journal = samples.journal
+        completions = journal
+        if settings.job.cache:
+            completions = await Journal.open(settings.job.cache, shared=True)
+            stack.push_async_callback(completions.close)
         encoder = await open_encoder(settings.policy.features)
         if encoder:
             stack.push_async_callback(encoder.close)
-        learning = await _keep(policy, settings, encoder)
+        calibration = reward.open_calibration(settings.reward, _broadcast(observers))
+        learned = await _begin(policy, calibration, settings, encoder)
+        learning = keeper.Keeper(
+            settings.sink.path / keeper.FILE, policy, calibration, learned=learned
+        )
         # before the folder is another's to have
         stack.push_async_callback(learning.close)
         # a run that goes on goes on spending
-        budget.spent += Decimal(str(samples.cost_usd))
+        budget.spent += Decimal(str(journal.cost_usd))
+        budget.hear = lambda usd: journal.charge(float(usd))
         judges = None
         if asked := judge_teachers(settings.reward):
             judges = await teachers.open_pool(asked, budget=budget, hear=_broadcast(observers))
@@ -83,18 +98,23 @@ async def open(  # noqa: A001 - read as `assembly.open`
         run = reward.Run(settings.teachers, pool.describe, judges, _broadcast(observers))
         model = await reward.open_reward(settings.reward, run)
         stack.push_async_callback(model.close)
-        yield Engine(
-            pool=pool,
+        engine = Engine(
+            pool=CachedPool(pool, completions, pool.asked),
             policy=policy,
             detector=detector,
             gates=gates,
             reward=model,
-            calibration=reward.open_calibration(settings.reward, _broadcast(observers)),
+            calibration=calibration,
             sink=samples,
             encoder=encoder,
             observers=[*observers, learning],
             deadline_seconds=settings.job.deadline_seconds,
         )
+        while batch := await journal.after(learned, _RELEARNED):
+            await engine.relearn([sample for _, sample in batch])
+            learned = batch[-1][0]
+            learning.learned(learned)
+        yield engine
 
 
 async def reload(engine: Engine, before: config.Config, after: config.Config) -> str:
@@ -122,16 +142,32 @@ async def reload(engine: Engine, before: config.Config, after: config.Config) ->
                 f"{section.name}: has changed, which needs a restart; only teachers and "
                 "policy.budget_usd without a horizon can change while the service runs"
             )
-    pool = cast("teachers.Pool", engine.pool)
+    pool = pool_of(engine)
     changes = await teachers.change_pool(pool, after.teachers)
     pool.budget.allow(after.policy.budget_usd)
     return str(changes)
 
 
-async def _keep(policy: Policy, settings: config.Config, encoder: Encoder | None) -> keeper.Keeper:
-    """Lets the policy go on from the folder's file, or start warm, and sees to the file."""
-    file = settings.sink.path / keeper.FILE
-    if not await keeper.restore(file, policy):
+def pool_of(engine: Engine) -> teachers.Pool:
+    """The teachers behind an engine that `open` has made."""
+    return cast("teachers.Pool", cast("CachedPool", engine.pool).pool)
+
+
+def journal_of(engine: Engine) -> Journal:
+    """The journal of an engine that `open` has made."""
+    return cast("sink.JournaledSink", engine.sink).journal
+
+
+async def _begin(
+    policy: Policy, calibration: Calibration, settings: config.Config, encoder: Encoder | None
+) -> int:
+    """Lets the policy go on from the folder's file, or start warm.
+
+    Returns:
+        Number of the last of the folder's samples that it has learned from.
+    """
+    learned = await keeper.restore(settings.sink.path / keeper.FILE, policy, calibration)
+    if learned is None:
         await warm_start.begin(
             policy,
             settings.policy.warm_start,
@@ -140,7 +176,7 @@ async def _keep(policy: Policy, settings: config.Config, encoder: Encoder | None
             read=_logged,
             encoder=encoder,
         )
-    return keeper.Keeper(file, policy)
+    return learned or 0
 
 
 def _logged(folders: Sequence[Path]) -> Iterable[Sample]:

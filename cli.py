@@ -1,45 +1,46 @@
-"""The command line: `arbitrage demo | serve | complete | teachers | policy | replay | reward`."""
+"""What each command of `arbitrage` does; `command_line.py` tells what may be typed."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import dataclasses
 import itertools
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
 from arbitrage import config, errors
-from arbitrage.config.policy import POLICY_KINDS
+from command_line import USAGE, parser
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import argparse
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     import server
     from arbitrage.display import Progress
     from arbitrage.v1.arbitrage_pb2_grpc import ArbitrageServiceAsyncStub
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-_ADDRESS = config.Service().listen
+DONE, FAILED, INTERRUPTED = 0, 1, 130
 _DEMO_IN_FLIGHT = 6
 _out = Console(highlight=False, markup=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 done, 1 failed, 2 wrong usage or config, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # what gRPC's core would print of a failure, our one line says
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        status = asyncio.run(options.run(options))
+        action = getattr(options, "action", None)
+        status = asyncio.run(_COMMANDS[options.command, action](options))
     except errors.ConfigError as error:
         status = _complain(options, error, USAGE)
     except (errors.ArbitrageError, OSError) as error:
@@ -130,6 +131,85 @@ async def _policy_reset(options: argparse.Namespace) -> int:
 def _source(options: argparse.Namespace) -> config.Config | str:
     """What knows a policy: a configuration's folder, or a service."""
     return config.load(options.config) if options.config else str(options.address)
+
+
+async def _run(options: argparse.Namespace) -> int:
+    import run_command  # noqa: PLC0415 - as above
+
+    settings = config.load(options.config)
+    sink = dataclasses.replace(settings.sink, path=options.output)
+    counts, interrupted = await run_command.run(
+        dataclasses.replace(settings, sink=sink),
+        options.prompts,
+        _out,
+        run_command.Options(
+            limit=options.limit,
+            no_cache=options.no_cache,
+            mixed=options.mixed,
+            grace_seconds=options.grace,
+        ),
+    )
+    print(run_command.ending(counts, options.output))
+    return INTERRUPTED if interrupted else DONE
+
+
+async def _estimate(options: argparse.Namespace) -> int:
+    import estimate  # noqa: PLC0415 - as above
+    from arbitrage import prompts  # noqa: PLC0415 - as above
+    from arbitrage.engine import JOB  # noqa: PLC0415 - as above
+    from arbitrage.journal import answered  # noqa: PLC0415 - as above
+    from sink.layout import Layout  # noqa: PLC0415 - as above
+
+    settings = config.load(options.config)
+    done = None
+    if options.output:
+        sink = dataclasses.replace(settings.sink, path=options.output)
+        settings = dataclasses.replace(settings, sink=sink)
+        done = answered(Layout(options.output).journal, JOB)
+    # long work off the loop's turn: Ctrl-C has to reach it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    read = prompts.read(options.prompts)
+    policy = estimate.learned(settings)
+    found = await estimate.estimate(settings, read, policy=policy, done=done)
+    if options.json:
+        print(json.dumps(found.plain(), ensure_ascii=False, allow_nan=False, indent=2))
+    else:
+        _out.print(*found.parts(), sep="\n")
+    return DONE
+
+
+async def _export(options: argparse.Namespace) -> int:
+    import dataset_commands  # noqa: PLC0415 - as above
+
+    filters = dataset_commands.filters(
+        languages=options.language,
+        min_reward=options.min_reward,
+        min_margin=options.min_margin,
+        balance=options.balance,
+        keep=options.keep,
+        rejected=options.rejected,
+        dedupe=options.dedupe,
+        dedupe_answers=options.dedupe_answers,
+        decontaminate=tuple(options.decontaminate),
+        only_trainable=options.only_trainable,
+        seed=options.seed,
+    )
+    # long work off the loop's turn: Ctrl-C has to reach it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = shlex.join(["arbitrage", *sys.argv[1:]])
+    print(
+        await dataset_commands.export(
+            options.runs, options.to, options.format, filters, command=command
+        )
+    )
+    return DONE
+
+
+async def _report(options: argparse.Namespace) -> int:
+    import dataset_commands  # noqa: PLC0415 - as above
+
+    print(await dataset_commands.report(options.run, options.to))
+    return DONE
 
 
 async def _replay(options: argparse.Namespace) -> int:
@@ -268,30 +348,6 @@ def _stdin() -> str:
         raise errors.InvalidPrompt("stdin", f"is not UTF-8: {error.reason}") from None
 
 
-def _utf8(argument: str) -> str:
-    """An argument that can be sent; a terminal may pass bytes that are no text."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError as error:
-        raise argparse.ArgumentTypeError("is not UTF-8") from error
-    return argument
-
-
-def _address(argument: str) -> str:
-    """An address to call, as far as that can be told before it is called."""
-    host, _, port = argument.rpartition(":")
-    if not (host and argument.isascii() and argument.isprintable() and port.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{argument!r} is not host:port")
-    return argument
-
-
-def _count(argument: str) -> int:
-    """A number of at least 1."""
-    if not (argument.isascii() and argument.isdecimal() and int(argument)):
-        raise argparse.ArgumentTypeError(f"{argument!r} is no number from 1 on")
-    return int(argument)
-
-
 def _ending(candidate: Any) -> str:
     """How a candidate ended, in a few words."""
     if candidate.HasField("error"):
@@ -326,101 +382,23 @@ def _complain(options: argparse.Namespace, what: object, status: int) -> int:
     return status
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Wrong usage is one line, too."""
-        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="arbitrage", description="Arbitrage between language models.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    demo = commands.add_parser("demo", help="the main job on embedded teachers: no keys")
-    demo.add_argument("-o", "--output", type=Path, default=Path("out/demo"))
-    demo.set_defaults(run=_demo)
-
-    serve = commands.add_parser("serve", help="run the gRPC service until Ctrl-C or SIGTERM")
-    serve.add_argument("-c", "--config", type=Path, required=True)
-    serve.set_defaults(run=_serve)
-
-    complete = commands.add_parser("complete", help="send one prompt to a running service")
-    complete.add_argument("text", type=_utf8, help="the prompt; - reads it from stdin")
-    complete.add_argument(
-        "-l", "--language", type=_utf8, help="BCP-47 tag; by default it is detected"
-    )
-    complete.add_argument("-t", "--timeout", type=float, default=120.0, help="seconds")
-    _add_address(complete)
-    complete.set_defaults(run=_complete)
-
-    teachers = commands.add_parser("teachers", help="list the pool of a configuration")
-    teachers.add_argument("-c", "--config", type=Path, required=True)
-    teachers.add_argument("--check", action="store_true", help="call each teacher once")
-    teachers.set_defaults(run=_teachers)
-
-    _add_policy(commands)
-    _add_replay(commands)
-    _add_reward(commands)
-    return parser
-
-
-def _add_address(command: Any) -> None:
-    command.add_argument(
-        "-a", "--address", type=_address, default=_ADDRESS, help="host:port of the service"
-    )
-
-
-def _add_policy(commands: Any) -> None:
-    policy = commands.add_parser("policy", help="what was learned, by a service or in its folder")
-    actions = policy.add_subparsers(dest="action", required=True, metavar="ACTION")
-    show = actions.add_parser("show", help="expected rewards, shares and costs, per language")
-    show.add_argument("-l", "--language", type=_utf8, help="this language alone")
-    show.set_defaults(run=_policy_show)
-    snapshot = actions.add_parser("snapshot", help="write what was learned to a file")
-    snapshot.add_argument("file", type=Path, metavar="FILE", help="compressed if named *.gz")
-    snapshot.set_defaults(run=_policy_snapshot)
-    for action in (show, snapshot):
-        source = action.add_mutually_exclusive_group()
-        _add_address(source)
-        source.add_argument("-c", "--config", type=Path, help="read its folder, ask no service")
-    reset = actions.add_parser("reset", help="forget what was saved in a configuration's folder")
-    reset.add_argument("-c", "--config", type=Path, required=True)
-    reset.set_defaults(run=_policy_reset)
-
-
-def _add_replay(commands: Any) -> None:
-    replay = commands.add_parser("replay", help="what a policy would have got on finished runs")
-    replay.add_argument("logs", type=Path, nargs="+", metavar="LOG", help="a run's output folder")
-    replay.add_argument(
-        "--policy", required=True, choices=get_args(POLICY_KINDS), metavar="NAME", help="its kind"
-    )
-    replay.add_argument("-c", "--config", type=Path, help="its settings, and whom it may ask")
-    replay.add_argument(
-        "--fan-out", type=_count, default=1, metavar="N", help="teachers it asks of a prompt"
-    )
-    replay.add_argument("--seed", type=int, help="by default the configuration's")
-    replay.add_argument("--json", action="store_true", help="all figures as one JSON object")
-    replay.set_defaults(run=_replay)
-
-
-def _add_reward(commands: Any) -> None:
-    reward = commands.add_parser("reward", help="reward models of your own")
-    actions = reward.add_subparsers(dest="action", required=True, metavar="ACTION")
-    train = actions.add_parser("train", help="train one on pairs of a better and a worse answer")
-    train.add_argument("pairs", type=Path, nargs="+", help="JSONL, also gzip: language, prompt, "
-                       "chosen, rejected, and margin or not")  # fmt: skip
-    train.add_argument("-o", "--output", type=Path, required=True, help="a folder for the model")
-    train.add_argument("--model", default="gemma-3-270m", help="the model to start from")
-    train.add_argument("--whole", action="store_true", help="train every weight, not only a head")
-    train.add_argument("--epochs", type=int, help="passes over the pairs")
-    train.add_argument("--lr", type=float, default=1e-5, help="peak learning rate, for --whole")
-    train.add_argument("--max-tokens", type=int, default=1024, help="of a prompt and its answer")
-    train.add_argument("--max-tokens-per-batch", type=int, default=4096)
-    train.add_argument("--weigh-by-margin", action="store_true", help="clear pairs count for more")
-    train.add_argument("--holdout", type=float, default=0.2, help="share of the prompts to test on")
-    train.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto")
-    train.add_argument("--seed", type=int, default=0)
-    train.set_defaults(run=_reward_train)
+_COMMANDS: Mapping[
+    tuple[str, str | None], Callable[[argparse.Namespace], Coroutine[Any, Any, int]]
+] = {
+    ("demo", None): _demo,
+    ("serve", None): _serve,
+    ("run", None): _run,
+    ("estimate", None): _estimate,
+    ("export", None): _export,
+    ("report", None): _report,
+    ("complete", None): _complete,
+    ("teachers", None): _teachers,
+    ("policy", "show"): _policy_show,
+    ("policy", "snapshot"): _policy_snapshot,
+    ("policy", "reset"): _policy_reset,
+    ("replay", None): _replay,
+    ("reward", "train"): _reward_train,
+}
 
 
 if __name__ == "__main__":

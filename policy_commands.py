@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import router
 from arbitrage import config, errors, wire
 from arbitrage.client import connected
+from arbitrage.disk import take_lock
 from arbitrage.display import learned
-from arbitrage.journal import sync_folder, take_lock
+from arbitrage.journal import Journal
 from arbitrage.language import normalise
 from arbitrage.v1 import arbitrage_pb2 as pb
 from router.explain import explain, languages
@@ -74,12 +76,15 @@ async def save(source: config.Config | str, path: Path) -> str:
         taken = snapshot.Snapshot.decode(told.state)
     else:
         taken = snapshot.load(_saved(source))
-    snapshot.save(path, taken)
+    # what its run has made of which samples is nothing to another's
+    snapshot.save(path, replace(taken, learned=0, calibration={}))
     return f"{path}: policy {taken.kind!r}, {taken.version} prompts learned from"
 
 
 async def reset(source: config.Config) -> str:
-    """Removes what a policy has saved in its configuration's folder; returns what was done.
+    """Lets a folder's policy begin anew; returns what was done.
+
+    What its samples say is not learned again, and those to come are.
 
     Raises:
         SinkError: a service runs on the folder.
@@ -87,13 +92,15 @@ async def reset(source: config.Config) -> str:
     path = _file(source)
     if not path.exists():
         return f"{path}: no such file; nothing to forget"
-    lock = take_lock(Layout(source.sink.path).journal, advice="stop it, and reset again")
+    file = Layout(source.sink.path).journal
+    os.close(take_lock(file, advice="stop it, and reset again"))
+    journal = await Journal.open(file)
     try:
-        path.unlink()
-        sync_folder(path.parent)
+        fresh = snapshot.Snapshot.of(router.build(source.policy))
+        snapshot.save(path, replace(fresh, learned=await journal.last()))
     finally:
-        os.close(lock)
-    return f"{path}: removed; the next run on this folder starts without it"
+        await journal.close()
+    return f"{path}: forgotten; the next run on this folder begins to learn anew"
 
 
 def _file(settings: config.Config) -> Path:

@@ -33,7 +33,6 @@ from router.snapshots.snapshot import Snapshot
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    import teachers
     from arbitrage.engine import Engine
     from router.explain import Explicable
 
@@ -239,7 +238,7 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
             await server.stop(None)
             raise
         metrics.watch_pool(engine.pool)
-        pool = cast("teachers.Pool", engine.pool)
+        pool = assembly.pool_of(engine)
         metrics.watch(
             "budget_remaining_usd",
             "What may still be spent on teachers; NaN without a budget",

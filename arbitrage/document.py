@@ -1,10 +1,10 @@
-"""A sample as one JSON document: what the journal keeps."""
+"""Samples, and their parts, as JSON documents: what the journal keeps."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,28 +22,60 @@ def encode(sample: types.Sample) -> bytes:
     fields = _fields(sample)
     if sample.winner:
         fields["winner"] = sample.candidates.index(sample.winner)
-    text = json.dumps(fields, default=_fields, ensure_ascii=False, separators=(",", ":"))
-    # A teacher may answer with a lone surrogate, which plain UTF-8 has no bytes for.
-    return text.encode("utf-8", "surrogatepass")
+    return _bytes(fields)
 
 
 def decode(document: bytes) -> types.Sample:
     """The sample that `encode` was given."""
-    fields = json.loads(document.decode("utf-8", "surrogatepass"))
+    fields = _plain(document)
     candidates = tuple(_candidate(candidate) for candidate in fields["candidates"])
-    prompt, decision, winner = fields["prompt"], fields["decision"], fields["winner"]
-    prompt["messages"] = tuple(types.Message(**message) for message in prompt["messages"])
+    decision, winner = fields["decision"], fields["winner"]
     for sequence in ("arms", "propensities", "waves"):
         decision[sequence] = tuple(decision[sequence])
     return types.Sample(
         sample_id=fields["sample_id"],
-        prompt=types.Prompt(**prompt),
+        prompt=_prompt(fields["prompt"]),
         decision=types.Decision(**decision),
         candidates=candidates,
         winner=None if winner is None else candidates[winner],
         margin=fields["margin"],
         created_at=datetime.fromisoformat(fields["created_at"]),
     )
+
+
+def encode_prompt(prompt: types.Prompt) -> bytes:
+    """A prompt as a JSON document, for `decode_prompt`."""
+    return _bytes(prompt)
+
+
+def decode_prompt(document: bytes) -> types.Prompt:
+    """The prompt that `encode_prompt` was given."""
+    return _prompt(_plain(document))
+
+
+def encode_answers(answers: Sequence[types.Candidate]) -> bytes:
+    """Candidates as a JSON document, for `decode_answers`."""
+    return _bytes(list(answers))
+
+
+def decode_answers(document: bytes) -> list[types.Candidate]:
+    """The candidates that `encode_answers` was given."""
+    return [_candidate(fields) for fields in _plain(document)]
+
+
+def _prompt(fields: dict[str, Any]) -> types.Prompt:
+    fields["messages"] = tuple(types.Message(**message) for message in fields["messages"])
+    return types.Prompt(**fields)
+
+
+def _bytes(value: Any) -> bytes:
+    text = json.dumps(value, default=_fields, ensure_ascii=False, separators=(",", ":"))
+    # A teacher may answer with a lone surrogate, which plain UTF-8 has no bytes for.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _plain(document: bytes) -> Any:
+    return json.loads(document.decode("utf-8", "surrogatepass"))
 
 
 def _candidate(fields: dict[str, Any]) -> types.Candidate:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+JOB = "service"
+"""What names a run by default, and so the ids of its samples."""
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:
@@ -62,7 +65,7 @@ class Engine:
     sink: Sink
     encoder: Encoder | None = None
     observers: Sequence[Observer] = ()
-    job: str = "service"
+    job: str = JOB
     deadline_seconds: float = 600.0
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -79,6 +82,7 @@ class Engine:
             RewardError: the answers could not be scored; what was paid for is stored.
             SinkError: storing failed.
         """
+        sample_id = prompt.sample_id(self.job)
         prompt = await self._with_language(prompt)
         context = await self._context(prompt)
         decision: Decision | None = None
@@ -126,16 +130,33 @@ class Engine:
                 put_off |= left
             if decision is None:
                 raise self.pool.refusal(prompt)
-            sample = Sample.of(prompt, decision, candidates, job=self.job, created_at=self.now())
-            await self.sink.write(sample)
-            self.policy.update(context, sample.candidates)
-            self.calibration.learn(prompt, sample.candidates)
-            emit(Stored(sample))
+            sample = Sample.of(
+                prompt,
+                decision,
+                candidates,
+                job=self.job,
+                created_at=self.now(),
+                sample_id=sample_id,
+            )
+            number = await self.sink.write(sample)
+            if number is not None:  # what was stored before was learned from before
+                self.learn(context, sample)
+                emit(Stored(sample, number))
         if sample.winner is None:
             if unscored:
                 raise unscored
             raise NoWinner(_why_nobody_won(sample), sample)
         return sample
+
+    def learn(self, context: Context, sample: Sample) -> None:
+        """Lets policy and calibration learn from a sample."""
+        self.policy.update(context, sample.candidates)
+        self.calibration.learn(sample.prompt, sample.candidates)
+
+    async def relearn(self, samples: Sequence[Sample]) -> None:
+        """Learns from stored samples what was not saved, in their order, as if they came now."""
+        for sample in samples:
+            self.learn(await self._context(sample.prompt), sample)
 
     async def _with_language(self, prompt: Prompt) -> Prompt:
         if prompt.language != UNDETERMINED:

@@ -90,9 +90,14 @@ class Shifted:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A sample is durable, with or without a winner."""
+    """A sample is durable, with or without a winner, and learned from.
+
+    Attributes:
+        number: the sink's, from 1 in the order in which samples became durable.
+    """
 
     sample: Sample
+    number: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,38 +1,36 @@
-"""The journal: one SQLite file a run, in which an accepted sample is durable at once.
+"""The journal: one SQLite file a run, in which what is accepted and paid for is durable at once.
 
-Many appends share one commit: rows gather for a few milliseconds, and while
-the commit before theirs is on its way to the disk. Rows are never changed or
-deleted, so a part, which is what gets published as one unit, is a range of
-them. The range is recorded before anything is written under the part's
-number; a part that a crash left unmarked is written again, from the same rows
-under the same number. That is exactly once, wherever the crash fell.
+What stands in it: prompts as they are accepted, every completion as soon as it has arrived,
+what calls cost, and samples with their scores and decision. Rows are never changed or deleted.
+Samples are numbered as they become durable, which is the order in which a policy learns from
+them: what it had not saved is learned again, in the same order.
 
-A sample written twice is stored once. One that nobody won does not stand in
-the way of a later try at the same prompt that somebody wins.
+A part, which is what gets published as one unit, is a range of samples. The range is recorded
+before anything is written under the part's number; a part that a crash left unmarked is
+written again, from the same rows under the same number. That is exactly once, wherever the
+crash fell.
+
+A sample written twice is stored once. One that nobody won does not stand in the way of a later
+try at the same prompt that somebody wins.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
-from arbitrage.document import decode, encode
+from arbitrage import document
+from arbitrage.database import Database
 from arbitrage.errors import SinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    from arbitrage.types import Sample
-
-_Result = TypeVar("_Result")
-_Row: TypeAlias = tuple[str, str, str, str | None, float | None, bytes, float]
+    from arbitrage.types import Candidate, Prompt, Sample
 
 # One script for each schema version: a change appends one, and older files are brought up to it.
 _MIGRATIONS = (
@@ -51,17 +49,18 @@ _MIGRATIONS = (
     INSERT INTO ledger SELECT coalesce(sum(json_extract(value, '$.cost_usd')), 0.0)
         FROM samples, json_each(CAST(document AS TEXT), '$.candidates')
     """,
+    """
+    CREATE TABLE prompts (sample_id TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE completions (key BLOB PRIMARY KEY, document BLOB NOT NULL);
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
+    """,
 )
-_ADVICE = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space",
-    sqlite3.SQLITE_READONLY: "is read-only; choose another output folder",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened; choose another output folder",
-    sqlite3.SQLITE_NOTADB: "is not a journal; move it away or choose another output folder",
-    sqlite3.SQLITE_CORRUPT: "is damaged; restore it from a copy or choose another output folder",
-    sqlite3.SQLITE_BUSY: "is locked by another program; close that and try again",
-}
-
-
+_SAMPLE = "INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_PROMPT = "INSERT INTO prompts VALUES (?, ?) ON CONFLICT DO NOTHING"
+_COMPLETION = "INSERT INTO completions VALUES (?, ?) ON CONFLICT DO NOTHING"
+_FACT = "INSERT INTO facts VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+_KNOWN = "SELECT 1 FROM samples WHERE sample_id = ? AND (teacher IS NULL) = 0"
+_COST = "UPDATE ledger SET cost_usd = cost_usd + ?"
 _COUNTS = """
     SELECT coalesce(sum(size) FILTER (WHERE NOT published), 0),
         coalesce(sum(bytes) FILTER (WHERE NOT published), 0),
@@ -88,99 +87,192 @@ class Tally:
     reward: float
 
 
+def answered(path: Path, job: str) -> Callable[[Sequence[Prompt]], Sequence[bool]]:
+    """Tells of prompts whether a run has answered them, without taking its journal. Blocks.
+
+    Raises:
+        SinkError: there is such a file, and it cannot be read.
+    """
+    if not path.exists():
+        return lambda prompts: [False] * len(prompts)
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+    def among(prompts: Sequence[Prompt]) -> Sequence[bool]:
+        ids = ((prompt.sample_id(job),) for prompt in prompts)
+        try:
+            return [bool(database.execute(_KNOWN, one).fetchone()) for one in ids]
+        except sqlite3.Error as error:
+            raise SinkError(f"{path}: cannot be read: {error}") from error
+
+    return among
+
+
 class Journal:
     """One open journal file; `Journal.open` makes it, for one process at a time.
 
     Attributes:
-        pending: rows that are not published yet.
+        pending: samples that are not published yet.
         pending_bytes: size of their documents.
-        published: rows that are.
-        cost_usd: what the calls behind all samples appended before it was opened have
-            cost, those included that were stored already.
-        commits: commits of appended rows since it was opened.
+        published: samples that are.
+        cost_usd: what the calls of the runs before this one have cost.
     """
 
-    def __init__(self, path: Path, *, window_seconds: float, max_waiting: int) -> None:
-        self.path = path
-        self.pending = self.pending_bytes = self.published = self.commits = 0
+    def __init__(self, database: Database, *, max_waiting: int) -> None:
+        self.path = database.path
+        self.pending = self.pending_bytes = self.published = 0
         self.cost_usd = 0.0
-        self._window = window_seconds
+        self._database = database
         self._room = asyncio.Semaphore(max_waiting)
-        self._turn = asyncio.Lock()
-        self._rows: list[_Row] = []
-        self._commit: asyncio.Task[None] | None = None
-        self._closed = False
-        # SQLite and the disk block, so everything that touches them runs on this one thread.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._held = ExitStack()
-        self._database: sqlite3.Connection
+        self._wanted: list[tuple[bytes, asyncio.Future[bytes | None]]] = []
+        self._lookups: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(
-        cls, path: Path, *, window_seconds: float = 0.002, max_waiting: int = 1024
+        cls,
+        path: Path,
+        *,
+        window_seconds: float = 0.002,
+        max_waiting: int = 1024,
+        shared: bool = False,
     ) -> Self:
         """Opens a journal, or makes a new one and its folder.
 
         Args:
             path: the file; its `-wal` and `.lock` lie beside it.
             window_seconds: how long a row waits for others to share its commit.
-            max_waiting: rows that may wait for a commit; further appends wait for room.
+            max_waiting: samples that may wait for a commit; further appends wait for room.
+            shared: whether other processes may have it open, too, as those that only keep
+                completions there may.
 
         Raises:
             SinkError: it cannot be written, is damaged, was written by a newer
                 version, or belongs to another live process.
         """
-        journal = cls(path, window_seconds=window_seconds, max_waiting=max_waiting)
+        database = await Database.open(
+            path, _MIGRATIONS, window_seconds=window_seconds, shared=shared
+        )
+        self = cls(database, max_waiting=max_waiting)
         try:
-            counts = await journal._run(journal._open)
+            ((self.pending, self.pending_bytes, self.published),) = await database.rows(_COUNTS)
+            ((self.cost_usd,),) = await database.rows("SELECT cost_usd FROM ledger")
         except BaseException:
-            await journal.close()
+            await database.close()
             raise
-        journal.pending, journal.pending_bytes, journal.published, journal.cost_usd = counts
-        return journal
+        return self
 
-    async def append(self, sample: Sample) -> None:
+    @property
+    def commits(self) -> int:
+        """Commits of rows since it was opened."""
+        return self._database.commits
+
+    async def append(self, sample: Sample) -> int | None:
         """Stores a sample, unless its id is stored already; returns when it is on the disk.
+
+        Those who wait are answered in the order of the numbers, with nothing in between.
+
+        Returns:
+            Its number, from 1; None if it was stored before.
 
         Raises:
             SinkError: it was not stored; the journal stays usable.
         """
         row = _row(sample)
         async with self._room:
-            if self._closed:
-                raise SinkError(f"{self.path}: is closed; open it again to store samples")
-            self._rows.append(row)
-            if self._commit is None:
-                self._commit = asyncio.create_task(self._commit_soon())
-            # A caller that gives up must not undo the commit that others wait for.
-            await asyncio.shield(self._commit)
+            return await self._database.write(
+                _SAMPLE, *row, hear=partial(self._count, len(row[-1]))
+            )
+
+    def accept(self, sample_id: str, prompt: Prompt) -> asyncio.Future[int | None]:
+        """Stores a prompt that is to be answered; awaiting what it returns means durable."""
+        return self._database.write(_PROMPT, sample_id, document.encode_prompt(prompt))
+
+    def keep(self, key: bytes, answers: Sequence[Candidate]) -> asyncio.Future[int | None]:
+        """Stores what a teacher was paid for, for `kept` to find; awaiting it means durable.
+
+        Args:
+            key: what was asked of whom, see `arbitrage.cache`.
+            answers: to one call, before they were gated and scored.
+        """
+        return self._database.write(_COMPLETION, key, document.encode_answers(answers))
+
+    def charge(self, usd: float) -> asyncio.Future[int | None]:
+        """Adds to what the calls have cost; awaiting what it returns means durable."""
+        return self._database.write(_COST, usd)
+
+    def note(self, name: str, value: str) -> asyncio.Future[int | None]:
+        """Stores a fact of the run, in place of one of that name; awaiting it means durable."""
+        return self._database.write(_FACT, name, value)
+
+    async def kept(self, key: bytes) -> Sequence[Candidate] | None:
+        """What `keep` was given for this key, in this run or one before; None for nothing."""
+        loop = asyncio.get_running_loop()
+        if not self._wanted:
+            loop.call_soon(self._look_up)  # all that are wanted in one turn share a trip
+        found: asyncio.Future[bytes | None] = loop.create_future()
+        self._wanted.append((key, found))
+        answers = await found
+        return None if answers is None else document.decode_answers(answers)
+
+    async def known(self, sample_ids: Collection[str]) -> set[str]:
+        """Those of some ids of which a sample is stored that somebody has won."""
+
+        def among(database: sqlite3.Connection) -> set[str]:
+            return {one for one in sample_ids if database.execute(_KNOWN, (one,)).fetchone()}
+
+        return await self._database.read(among)
+
+    async def unanswered(self) -> Sequence[Prompt]:
+        """The prompts that were accepted, and of which no sample is stored."""
+        query = """SELECT document FROM prompts
+            WHERE sample_id NOT IN (SELECT sample_id FROM samples)"""
+        rows = await self._database.rows(query)
+        return await asyncio.to_thread(lambda: [document.decode_prompt(row) for (row,) in rows])
+
+    async def after(self, number: int, most: int) -> Sequence[tuple[int, Sample]]:
+        """The samples behind a number, each with its own, at most so many."""
+        query = "SELECT seq, document FROM samples WHERE seq > ? ORDER BY seq LIMIT ?"
+        rows = await self._database.rows(query, number, most)
+        return await asyncio.to_thread(lambda: [(seq, document.decode(row)) for seq, row in rows])
+
+    async def last(self) -> int:
+        """The number of the newest sample; 0 while there is none."""
+        ((number,),) = await self._database.rows("SELECT coalesce(max(seq), 0) FROM samples")
+        return int(number)
+
+    async def facts(self) -> Mapping[str, str]:
+        """What `note` was given."""
+        return dict(await self._database.rows("SELECT name, value FROM facts"))
 
     async def assign(self, *, max_rows: int, max_bytes: int) -> int | None:
-        """Records the intent to publish the oldest rows that are in no part yet.
+        """Records the intent to publish the oldest samples that are in no part yet.
 
         Returns:
-            Number of the new part, of one row at least; None when there are no such rows.
+            Number of the new part, of one sample at least; None when there are none.
         """
-        return await self._run(self._assign, max_rows, max_bytes)
+        return await self._database.change(
+            partial(_assigned, max_rows=max_rows, max_bytes=max_bytes)
+        )
 
     async def unfinished(self) -> Sequence[int]:
         """Numbers of the parts that were assigned but not marked as published."""
         query = "SELECT number FROM parts WHERE NOT published ORDER BY number"
-        return [number for (number,) in await self._run(self._all, query)]
+        return [number for (number,) in await self._database.rows(query)]
 
     async def samples(self, part: int) -> Sequence[Sample]:
         """The samples of a part: always the same, in the order in which they came."""
         query = """SELECT document FROM parts JOIN samples ON seq BETWEEN first AND last
             WHERE number = ? ORDER BY seq"""
-        rows = await self._run(self._all, query, part)
-        # Parsing a whole part on the journal's own thread would hold up commits.
-        return await asyncio.to_thread(lambda: [decode(document) for (document,) in rows])
+        rows = await self._database.rows(query, part)
+        return await asyncio.to_thread(lambda: [document.decode(row) for (row,) in rows])
 
     async def mark_published(self, part: int) -> None:
         """Records that a part is where readers find it, for good."""
         query = """UPDATE parts SET published = 1 WHERE number = ? AND NOT published
             RETURNING last - first + 1, bytes"""
-        for rows, size in await self._run(self._all, query, part):
+        marked = await self._database.change(
+            lambda database: database.execute(query, (part,)).fetchall()
+        )
+        for rows, size in marked:
             self.pending, self.pending_bytes = self.pending - rows, self.pending_bytes - size
             self.published += rows
 
@@ -188,143 +280,66 @@ class Journal:
         """Who won what, over the samples of all parts, published or about to be."""
         query = """SELECT language, policy, teacher, sum(samples), sum(reward) FROM tallies
             GROUP BY language, policy, teacher"""
-        return [Tally(*row) for row in await self._run(self._all, query)]
+        return [Tally(*row) for row in await self._database.rows(query)]
 
     async def close(self) -> None:
         """Stores what waits for a commit, and lets the file go; twice is harmless."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._commit:
-            await asyncio.wait({self._commit})
-        async with self._turn:
-            await self._run(self._held.close)
-        self._thread.shutdown(wait=False)
+        if self._lookups:
+            await asyncio.wait(self._lookups)
+        await self._database.close()
 
-    async def _commit_soon(self) -> None:
-        await asyncio.sleep(self._window)
-        async with self._turn:
-            rows, self._rows, self._commit = self._rows, [], None
-            stored, size = await self._run(self._insert, rows)
-            self.commits += 1
-            self.pending, self.pending_bytes = self.pending + stored, self.pending_bytes + size
+    def _count(self, size: int, number: int | None) -> None:
+        if number is not None:
+            self.pending, self.pending_bytes = self.pending + 1, self.pending_bytes + size
 
-    async def _run(self, work: Callable[..., _Result], *arguments: object) -> _Result:
-        loop = asyncio.get_running_loop()
+    def _look_up(self) -> None:
+        wanted, self._wanted = self._wanted, []
+        task = asyncio.get_running_loop().create_task(self._find(wanted))
+        self._lookups.add(task)
+        task.add_done_callback(self._lookups.discard)
+
+    async def _find(self, wanted: Sequence[tuple[bytes, asyncio.Future[bytes | None]]]) -> None:
+        query = "SELECT document FROM completions WHERE key = ?"
+
+        def among(database: sqlite3.Connection) -> list[Any]:
+            return [database.execute(query, (key,)).fetchone() for key, _ in wanted]
+
         try:
-            return await loop.run_in_executor(self._thread, work, *arguments)
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            advice = _ADVICE.get(code, f"{error}; check the disk and the file system")
-            raise SinkError(f"{self.path}: {advice}") from error
-        except OSError as error:
-            reason = f"cannot be written: {error.strerror}; choose another output folder"
-            raise SinkError(f"{self.path}: {reason}") from error
-
-    # What follows runs on the journal's thread.
-
-    def _open(self) -> tuple[int, int, int, float]:
-        folder = self.path.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        self._held.callback(os.close, take_lock(self.path))
-        self._database = sqlite3.connect(self.path, isolation_level=None)
-        self._held.callback(self._database.close)
-        ((version,),) = self._all("PRAGMA user_version")
-        if version > len(_MIGRATIONS):
-            raise SinkError(
-                f"{self.path}: has schema {version}, newer than {len(_MIGRATIONS)}, the last one"
-                " known here; upgrade data-arbitrage or choose another output folder"
-            )
-        if not version and self._all("SELECT 1 FROM sqlite_master"):
-            raise SinkError(f"{self.path}: {_ADVICE[sqlite3.SQLITE_NOTADB]}")
-        self._all("PRAGMA journal_mode = WAL")
-        self._all("PRAGMA synchronous = FULL")
-        with self._database:
-            self._all("BEGIN IMMEDIATE")
-            for statement in ";".join(_MIGRATIONS[version:]).split(";"):
-                self._all(statement)
-            self._all(f"PRAGMA user_version = {len(_MIGRATIONS)}")
-        for new in (folder, folder.parent):
-            sync_folder(new)
-        ((pending, pending_bytes, published),) = self._all(_COUNTS)
-        ((cost_usd,),) = self._all("SELECT cost_usd FROM ledger")
-        return pending, pending_bytes, published, cost_usd
-
-    def _all(self, query: str, *arguments: object) -> list[Any]:
-        return self._database.execute(query, arguments).fetchall()
-
-    def _insert(self, rows: Sequence[_Row]) -> tuple[int, int]:
-        query = "INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-        with self._database as database:
-            database.execute("BEGIN IMMEDIATE")
-            new = [len(row[-2]) for row in rows if database.execute(query, row[:-1]).rowcount]
-            # a prompt that is answered again is stored once and paid for twice
-            cost_usd = sum(row[-1] for row in rows)
-            database.execute("UPDATE ledger SET cost_usd = cost_usd + ?", (cost_usd,))
-        return len(new), sum(new)
-
-    def _assign(self, max_rows: int, max_bytes: int) -> int | None:
-        query = "SELECT coalesce(max(number), 0) + 1, coalesce(max(last), 0) + 1 FROM parts"
-        ((number, first),) = self._all(query)
-        last, size = first - 1, 0
-        query = "SELECT seq, length(document) FROM samples WHERE seq >= ? ORDER BY seq LIMIT ?"
-        for seq, length in self._all(query, first, max_rows):
-            if size and size + length > max_bytes:
-                break
-            last, size = seq, size + length
-        if last < first:
-            return None
-        with self._database:
-            self._all("BEGIN IMMEDIATE")
-            self._all("INSERT INTO parts VALUES (?, ?, ?, ?, 0)", number, first, last, size)
-            self._all(
-                """INSERT INTO tallies SELECT ?, language, policy, teacher, count(*),
-                coalesce(sum(reward), 0.0) FROM samples WHERE seq BETWEEN ? AND ?
-                GROUP BY language, policy, teacher""",
-                *(number, first, last),
-            )
-        return int(number)
+            rows = await self._database.read(among)
+        except Exception as error:  # noqa: BLE001 - whoever waits hears of it
+            for _, found in wanted:
+                if not found.done():
+                    found.set_exception(error)
+            return
+        for (_, found), row in zip(wanted, rows, strict=True):
+            if not found.done():
+                found.set_result(row[0] if row else None)
 
 
-def take_lock(path: Path, *, advice: str = "wait for it or choose another output folder") -> int:
-    """Keeps every other process from a journal, and so from the folder of its run.
-
-    Returns:
-        A descriptor; closing it, or the end of the process, lets the journal go.
-
-    Raises:
-        SinkError: another live process has it; the message ends in the advice.
-        OSError: the folder cannot be written.
-    """
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.read(lock, 256).decode(errors="replace") or "another process"
-        os.close(lock)
-        raise SinkError(f"{path}: is in use by {owner}; {advice}") from None
-    os.ftruncate(lock, 0)
-    os.write(lock, f"process {os.getpid()} on {os.uname().nodename}".encode())
-    return lock
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names of a folder's files as durable as their contents.
-
-    Raises:
-        OSError: the folder cannot be opened or synced.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _assigned(database: sqlite3.Connection, *, max_rows: int, max_bytes: int) -> int | None:
+    query = "SELECT coalesce(max(number), 0) + 1, coalesce(max(last), 0) + 1 FROM parts"
+    number, first = database.execute(query).fetchone()
+    last, size = first - 1, 0
+    query = "SELECT seq, length(document) FROM samples WHERE seq >= ? ORDER BY seq LIMIT ?"
+    for seq, length in database.execute(query, (first, max_rows)):
+        if size and size + length > max_bytes:
+            break
+        last, size = seq, size + length
+    if last < first:
+        return None
+    database.execute("INSERT INTO parts VALUES (?, ?, ?, ?, 0)", (number, first, last, size))
+    database.execute(
+        """INSERT INTO tallies SELECT ?, language, policy, teacher, count(*),
+        coalesce(sum(reward), 0.0) FROM samples WHERE seq BETWEEN ? AND ?
+        GROUP BY language, policy, teacher""",
+        (number, first, last),
+    )
+    return int(number)
 
 
-def _row(sample: Sample) -> _Row:
+def _row(sample: Sample) -> tuple[str, str, str, str | None, float | None, bytes]:
     teacher, reward = (
         (sample.winner.teacher, sample.winner.reward) if sample.winner else (None,) * 2
     )
     language, policy = sample.prompt.language, sample.decision.policy
-    cost_usd = sum(candidate.cost_usd for candidate in sample.candidates)
-    return sample.sample_id, language, policy, teacher, reward, encode(sample), cost_usd
+    return sample.sample_id, language, policy, teacher, reward, document.encode(sample)

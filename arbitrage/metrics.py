@@ -154,7 +154,7 @@ class Metrics:
     def _answered(self, candidate: Candidate) -> None:
         teacher = candidate.teacher
         self._cost.labels(teacher).inc(candidate.cost_usd)
-        if candidate.completion:
+        if candidate.completion and not candidate.completion.cached:
             self._tokens.labels(teacher, "prompt").inc(candidate.completion.prompt_tokens or 0)
             self._tokens.labels(teacher, "completion").inc(
                 candidate.completion.completion_tokens or 0

@@ -158,6 +158,12 @@ class Calibration(Protocol):
     def learn(self, prompt: Prompt, candidates: Sequence[Candidate]) -> None:
         """Learns from all candidates of one prompt, as `calibrate` has returned them."""
 
+    def state(self) -> Mapping[str, Any]:
+        """All it has learned: plain values and arrays."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Becomes what `state` was taken from."""
+
 
 class Encoder(Protocol):
     """Turns a prompt's text into features."""
@@ -235,8 +241,14 @@ class Sink(Protocol):
     def pending(self) -> int:
         """Samples that are durable, but not yet where readers look."""
 
-    async def write(self, sample: Sample) -> None:
+    async def write(self, sample: Sample) -> int | None:
         """Stores a sample; its return means durable. Writing one twice stores one.
+
+        Those who wait go on in the order of the numbers, with nothing in between.
+
+        Returns:
+            Its number, from 1 in the order in which samples became durable; None if it
+            was stored before.
 
         Raises:
             SinkError: the sample was not stored.

@@ -88,6 +88,11 @@ class Prompt:
         """The last user message: what a gate compares an answer with."""
         return self.messages[-1].content
 
+    def sample_id(self, job: str) -> str:
+        """The id of the sample that a job makes of it, as it stands: 128 bits in hex."""
+        content, domain = _content_hash(self.messages), self.domain or ""
+        return _digest(job, self.prompt_id, content, self.language, domain)
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -247,8 +252,8 @@ class Sample:
     """What the sink stores: a prompt, everything that was answered, and the winner.
 
     Attributes:
-        sample_id: pure function of the prompt and the job, so writing twice is harmless
-            and two prompts under one id stay two.
+        sample_id: pure function of the prompt as it came and the job, so writing twice is
+            harmless, and two prompts under one id stay two.
         winner: highest-reward candidate that passed the gates; None if none did.
         margin: winner's reward minus the runner-up's; None without a runner-up.
     """
@@ -270,8 +275,18 @@ class Sample:
         *,
         job: str,
         created_at: datetime,
+        sample_id: str | None = None,
     ) -> Self:
-        """Ranks the candidates of a prompt, and names the winner."""
+        """Ranks the candidates of a prompt, and names the winner.
+
+        Args:
+            prompt: as it was answered.
+            decision: who was asked.
+            candidates: what they said.
+            job: names the run.
+            created_at: the time.
+            sample_id: of the prompt as it came, where that said less, such as no language.
+        """
         rewards = [c.score.reward for c in candidates if c.score]
         mean = sum(rewards) / len(rewards) if rewards else 0.0
         candidates = tuple(
@@ -281,13 +296,7 @@ class Sample:
             ((c.score.reward, c) for c in candidates if c.score), key=lambda pair: -pair[0]
         )
         return cls(
-            sample_id=_digest(
-                job,
-                prompt.prompt_id,
-                _content_hash(prompt.messages),
-                prompt.language,
-                prompt.domain or "",
-            ),
+            sample_id=sample_id or prompt.sample_id(job),
             prompt=prompt,
             decision=decision,
             candidates=candidates,

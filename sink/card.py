@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from arbitrage.language import UNDETERMINED
 from sink.layout import folder
@@ -16,26 +16,41 @@ if TYPE_CHECKING:
     from arbitrage.types import TeacherInfo
 
 _EVERYTHING = "all"
+_SAME = "  features: *columns"
 _ABOUT = """\
 Every prompt was put to several teachers, and `completion` is the answer that the reward model
 put first. All answers, failures, gates, scores and costs are in `candidates`; `decision` holds
 the propensity of every teacher asked, so that other policies can be evaluated on this log."""
 
 
-def render(tallies: Sequence[Tally], teachers: Sequence[TeacherInfo], *, suffix: str) -> str:
+class Form(Protocol):
+    """What the card has to know of a format."""
+
+    @property
+    def features(self) -> str | None:
+        """The columns, as `datasets` names them in YAML; None where the files tell."""
+
+    def data_files(self, language: str) -> str | None:
+        """What `load_dataset` reads for a language's folder, or for `*`; None for nothing."""
+
+    def loading(self, language: str) -> Sequence[str]:
+        """How people load the data, as lines of Markdown."""
+
+
+def render(tallies: Sequence[Tally], teachers: Sequence[TeacherInfo], form: Form) -> str:
     """The card as Markdown with a YAML header, one config a language and `all`.
 
     Args:
         tallies: who won what, over everything that is published.
         teachers: told with their models and licences, also those that won nothing.
-        suffix: how the data files' names end.
+        form: the format in which the data lie.
     """
     languages = _by(tallies, lambda tally: folder(tally.language))
     answered = {name: own for name, rows in languages.items() if (own := _answered(rows))}
     samples = sum(tally.samples for rows in answered.values() for tally in rows)
     return "\n".join(
         [
-            *_header(list(answered), suffix),
+            *_header(list(answered), form),
             "",
             "# Answers chosen by arbitrage",
             "",
@@ -51,29 +66,32 @@ def render(tallies: Sequence[Tally], teachers: Sequence[TeacherInfo], *, suffix:
             "",
             "## Load",
             "",
-            *_loading(next(iter(answered), "de"), suffix),
+            *form.loading(next(iter(answered), "de")),
             "",
-            "What nobody answered well enough lies apart, in `unanswered/`, with the same columns.",
+            "What nobody answered well enough lies apart, in `unanswered`, with the same columns.",
             "",
         ]
     )
 
 
-def _header(names: Sequence[str], suffix: str) -> list[str]:
+def _header(names: Sequence[str], form: Form) -> list[str]:
     tags = sorted({name.split("-")[0] for name in names} - {UNDETERMINED})
     # Quoted throughout: to YAML, a bare `no` is false and not Norwegian.
     lines = [f"language: {json.dumps(tags)}", 'tags: ["synthetic", "data-arbitrage"]']
-    if names:
-        lines += ["configs:", *_config(_EVERYTHING, f"data/*/*.{suffix}"), "  default: true"]
-    for name in names:
-        # `all` is also the tag of Allar, a language of Kerala.
-        config = f"{name}-alone" if name == _EVERYTHING else name
-        lines += _config(config, f"data/{name}/*.{suffix}")
-    return ["---", *lines, "---"]
+    configs: list[str] = []
+    for name in ["*", *names] if names else []:
+        if files := form.data_files(name):
+            configs += _config(name, files)
+            if form.features:
+                configs += [f"  features: &columns {form.features}" if name == "*" else _SAME]
+            configs += ["  default: true"] if name == "*" else []
+    return ["---", *lines, *(["configs:", *configs] if configs else []), "---"]
 
 
 def _config(name: str, files: str) -> list[str]:
-    return [f"- config_name: {json.dumps(name)}", f"  data_files: {json.dumps(files)}"]
+    # `all` is also the tag of Allar, a language of Kerala.
+    config = {"*": _EVERYTHING, _EVERYTHING: f"{_EVERYTHING}-alone"}.get(name, name)
+    return [f"- config_name: {json.dumps(config)}", f"  data_files: {json.dumps(files)}"]
 
 
 def _language_rows(languages: Mapping[str, Sequence[Tally]]) -> Iterable[Sequence[str]]:
@@ -116,21 +134,6 @@ def _policy_rows(tallies: Sequence[Tally]) -> Iterable[Sequence[str]]:
     yield "policy", "prompts routed"
     for name, rows in _by(tallies, lambda tally: tally.policy).items():
         yield name, f"{sum(tally.samples for tally in rows):,}"
-
-
-def _loading(language: str, suffix: str) -> list[str]:
-    return [
-        "```python",
-        "from datasets import load_dataset",
-        "",
-        f'load_dataset("path/of/this/folder", {json.dumps(language)}, split="train")',
-        "```",
-        "",
-        "```sql",
-        "-- DuckDB",
-        f"FROM 'data/**/*.{suffix}' SELECT language, teacher, avg(reward) GROUP BY ALL;",
-        "```",
-    ]
 
 
 def _section(title: str, rows: Iterable[Sequence[str]]) -> list[str]:

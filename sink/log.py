@@ -3,58 +3,57 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from arbitrage.errors import SinkError
-from arbitrage.types import (
-    Candidate,
-    Completion,
-    Decision,
-    Failure,
-    Message,
-    Prompt,
-    Sample,
-    Score,
-    Verdict,
-)
+from sink import schema
+from sink.layout import KINDS, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-_PARTS = ("data/*/part-*.parquet", "unanswered/*/part-*.parquet")
-_ORDER = [("created_at", "ascending"), ("sample_id", "ascending")]
-_CHUNK_ROWS = 64
+    from arbitrage.types import Sample
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A file, and when the first of its samples was made."""
+class Stretch(Protocol):
+    """Samples that lie together in a file, and are read together."""
 
-    begins: datetime
-    path: Path
-    rows: int
+    @property
+    def begins(self) -> datetime:
+        """When the first of them was made."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    @property
+    def source(self) -> str:
+        """The file, for people."""
+
+    def table(self, columns: Sequence[str] | None = None) -> Any:
+        """An Arrow table of them, with all columns or some."""
+
+    def rows(self) -> Iterator[Mapping[str, Any]]:
+        """They as plain values, in the order in which they were made."""
 
 
 class Log:
     """The samples of runs, one after another as they were made, whoever answered.
 
     Samples without a winner are among them: a log without its failures would
-    flatter whoever failed. Of the files, only those are held that overlap in
-    time, which of one run is the part under way, in all its languages.
+    flatter whoever failed. Of the files, only those parts are held that overlap in
+    time, which of one run is what was under way at once, in all its languages.
 
-    Attributes:
-        teachers: who was asked in it, in alphabetical order.
+    A Delta table is read as a whole, also where several runs write to it.
 
     Args:
-        roots: output folders of runs, as `[sink] path` names them; one named twice is
-            read once.
+        roots: output folders of runs, as `[sink] path` names them, in any format; one
+            named twice is read once.
 
     Raises:
         SinkError: a folder is missing or holds no samples, or a file is no part of a
@@ -62,22 +61,35 @@ class Log:
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        self._parts: list[_Part] = []
-        teachers: set[str] = set()
+        found: dict[Stretch, None] = {}
         for root in dict.fromkeys(root.resolve() for root in roots):
-            for path in _paths(root):
-                table = _read(path, ["created_at", "decision"])
-                if table.num_rows:
-                    begins = pc.min(table["created_at"]).as_py()
-                    self._parts.append(_Part(begins, path, table.num_rows))
-                for chunk in table["decision"].chunks:
-                    asked = pc.unique(pc.list_flatten(pc.struct_field(chunk, "arms")))
-                    teachers.update(asked.to_pylist())
-        self._parts.sort(key=lambda part: (part.begins, part.path))
-        self.teachers = tuple(sorted(teachers))
+            found |= dict.fromkeys(_stretches(root))
+        self._stretches = sorted(found, key=lambda stretch: (stretch.begins, stretch.source))
+
+    @cached_property
+    def teachers(self) -> tuple[str, ...]:
+        """Who was asked in it, in alphabetical order."""
+        names: set[str] = set()
+        for table in self.tables(["decision.arms"]):
+            for chunk in table["decision"].chunks:
+                asked = pc.unique(pc.list_flatten(pc.struct_field(chunk, "arms")))
+                names.update(asked.to_pylist())
+        return tuple(sorted(names))
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        """The samples as Arrow tables, a few thousand at a time, without parsing any.
+
+        In the order of what lies in one file, and not of the samples' making.
+
+        Args:
+            columns: names of columns, or of fields of them such as `decision.arms`, of
+                which a column may come with more fields than that; None for all.
+        """
+        for stretch in self._stretches:
+            yield stretch.table(columns)
 
     def __len__(self) -> int:
-        return sum(part.rows for part in self._parts)
+        return sum(stretch.count for stretch in self._stretches)
 
     def __iter__(self) -> Iterator[Sample]:
         heads: list[tuple[datetime, str, int, Sample]] = []
@@ -88,12 +100,12 @@ class Log:
                 heapq.heappush(heads, (sample.created_at, sample.sample_id, number, sample))
                 return
 
-        for part in self._parts:
-            while heads and heads[0][0] < part.begins:
+        for stretch in self._stretches:
+            while heads and heads[0][0] < stretch.begins:
                 *_, number, sample = heapq.heappop(heads)
                 yield sample
                 advance(number)
-            bodies.append(_samples(part.path))
+            bodies.append(_samples(stretch))
             advance(len(bodies) - 1)
         while heads:
             *_, number, sample = heapq.heappop(heads)
@@ -101,108 +113,62 @@ class Log:
             advance(number)
 
 
-def _paths(root: Path) -> list[Path]:
-    """The files of a run.
+def _stretches(root: Path) -> Iterator[Stretch]:
+    """What a run has published, in whichever format.
 
     Raises:
-        SinkError: there are none.
+        SinkError: nothing, or it cannot be read.
     """
     if not root.is_dir():
         raise SinkError(f"{root}: is no folder; name the output folder of a run")
-    paths = [path for pattern in _PARTS for path in root.glob(pattern)]
-    if not paths:
+    layout = Layout(root)
+    formats = layout.formats
+    if not formats:
         raise SinkError(
-            f"{root}: holds no samples (data/*/part-*.parquet); name the output folder of a "
-            "finished run"
+            f"{root}: holds no samples (data/*/part-*.parquet), nor any in another format; name the"
+            " output folder of a finished run"
         )
-    return paths
+    for format_ in formats:
+        yield from _READERS[format_](layout)
 
 
-def _read(path: Path, columns: Sequence[str] | None = None) -> Any:
-    """A file's table, with some or all of its columns.
+def _parquet(layout: Layout) -> Iterator[Stretch]:
+    from sink.parquet import row_groups  # noqa: PLC0415 - each format is imported when it is met
+
+    for path in _parts(layout, "parquet"):
+        yield from row_groups(path)
+
+
+def _jsonl(layout: Layout) -> Iterator[Stretch]:
+    from sink.jsonl import lines  # noqa: PLC0415
+
+    for path in _parts(layout, "jsonl"):
+        yield from lines(path)
+
+
+def _delta(layout: Layout) -> Iterator[Stretch]:
+    from sink.delta import row_groups  # noqa: PLC0415
+
+    return row_groups(layout)
+
+
+_READERS = {"parquet": _parquet, "jsonl": _jsonl, "delta": _delta}
+
+
+def _parts(layout: Layout, suffix: str) -> list[Path]:
+    pattern = f"*/part-*.{suffix}"
+    return [path for kind in KINDS for path in sorted((layout.root / kind).glob(pattern))]
+
+
+def _samples(stretch: Stretch) -> Iterator[Sample]:
+    """The samples of one stretch, in their order.
 
     Raises:
-        SinkError: it cannot be read, or lacks one of them.
+        SinkError: they cannot be read.
     """
-    try:
-        table = pq.ParquetFile(path).read(columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise SinkError(f"{path}: cannot be read: {reason}; restore or remove it") from None
-    missing = {"created_at", "decision", *(columns or ())} - set(table.column_names)
-    if missing:
-        raise SinkError(f"{path}: is no part of a run: it has no column {min(missing)!r}")
-    return table
-
-
-def _samples(path: Path) -> Iterator[Sample]:
-    """The samples of one file, in their order."""
-    table = _read(path).sort_by(_ORDER)
-    for start in range(0, table.num_rows, _CHUNK_ROWS):
-        for row in table.slice(start, _CHUNK_ROWS).to_pylist():
-            yield _sample(row)
-
-
-def _sample(row: Mapping[str, Any]) -> Sample:
-    """What `sink.schema.row` was given."""
-    candidates = tuple(_candidate(fields) for fields in row["candidates"])
-    scored = [candidate for candidate in candidates if candidate.score]
-    decision = row["decision"]
-    return Sample(
-        sample_id=row["sample_id"],
-        prompt=Prompt(
-            prompt_id=row["prompt_id"],
-            messages=tuple(Message(**message) for message in row["messages"]),
-            language=row["language"],
-            domain=row["domain"],
-            metadata={entry["key"]: entry["value"] for entry in row["metadata"]},
-        ),
-        decision=Decision(
-            policy=decision["policy"],
-            version=decision["version"],
-            arms=tuple(decision["arms"]),
-            propensities=tuple(decision["propensities"]),
-            waves=tuple(decision["waves"]),
-        ),
-        candidates=candidates,
-        # of several with the same reward the first has won, as in `Sample.of`
-        winner=max(scored, key=lambda one: one.reward or 0.0, default=None),
-        margin=row["margin"],
-        created_at=row["created_at"],
-    )
-
-
-def _candidate(fields: Mapping[str, Any]) -> Candidate:
-    reward = fields["reward"]
-    raw = {score["name"]: score["value"] for score in fields["scores"]}
-    return Candidate(
-        teacher=fields["teacher"],
-        completion=_completion(fields),
-        failure=_failure(fields["error"]),
-        gates=tuple(Verdict(**verdict) for verdict in fields["gates"]),
-        score=None if reward is None else Score(reward, raw),
-        advantage=fields["advantage"],
-        latency_seconds=fields["latency_seconds"],
-        cost_usd=fields["cost_usd"],
-    )
-
-
-def _completion(fields: Mapping[str, Any]) -> Completion | None:
-    if fields["completion"] is None:
-        return None
-    return Completion(
-        text=fields["completion"],
-        finish_reason=fields["finish_reason"],
-        prompt_tokens=fields["prompt_tokens"],
-        completion_tokens=fields["completion_tokens"],
-        cached=fields["cached"],
-        # files of before there was such a column do without
-        reasoning=fields.get("reasoning"),
-    )
-
-
-def _failure(error: str | None) -> Failure | None:
-    if error is None:
-        return None
-    outcome, _, message = error.partition(": ")
-    return Failure(outcome, message)
+    for row in stretch.rows():
+        try:
+            sample = schema.sample(row)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SinkError(f"{stretch.source}: is no part of a run: {error!r}") from None
+        yield sample

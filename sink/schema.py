@@ -1,18 +1,29 @@
-"""The columns of a published sample, and a sample as one row of them.
+"""The columns of a published sample, a sample as one row of them, and back.
 
 Maps are lists of name and value: that is what every reader takes as it is.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from arbitrage.types import (
+    Candidate,
+    Completion,
+    Decision,
+    Failure,
+    Message,
+    Prompt,
+    Sample,
+    Score,
+    Verdict,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from arbitrage.types import Candidate, Sample
 
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 _DECISION = pa.struct(
@@ -94,13 +105,79 @@ def row(sample: Sample) -> Mapping[str, Any]:
             "propensities": decision.propensities,
             "waves": decision.waves,
         },
-        "candidates": [_candidate(candidate) for candidate in sample.candidates],
+        "candidates": [_candidate_row(candidate) for candidate in sample.candidates],
         "metadata": [{"key": k, "value": v} for k, v in prompt.metadata.items()],
         "created_at": sample.created_at,
     }
 
 
-def _candidate(candidate: Candidate) -> Mapping[str, Any]:
+def sample(fields: Mapping[str, Any]) -> Sample:
+    """What `row` was given, as far as a row tells."""
+    candidates = tuple(_candidate(part) for part in fields["candidates"])
+    scored = [candidate for candidate in candidates if candidate.score]
+    decision = fields["decision"]
+    return Sample(
+        sample_id=fields["sample_id"],
+        prompt=Prompt(
+            prompt_id=fields["prompt_id"],
+            messages=tuple(Message(**message) for message in fields["messages"]),
+            language=fields["language"],
+            domain=fields["domain"],
+            metadata={entry["key"]: entry["value"] for entry in fields["metadata"]},
+        ),
+        decision=Decision(
+            policy=decision["policy"],
+            version=decision["version"],
+            arms=tuple(decision["arms"]),
+            propensities=tuple(decision["propensities"]),
+            waves=tuple(decision["waves"]),
+        ),
+        candidates=candidates,
+        # of several with the same reward the first has won, as in `Sample.of`
+        winner=max(scored, key=lambda one: one.reward or 0.0, default=None),
+        margin=fields["margin"],
+        created_at=fields["created_at"],
+    )
+
+
+def features() -> str:
+    """The columns as Hugging Face `datasets` calls them, in one line of JSON, and so of YAML."""
+    return json.dumps([_feature(field) for field in SCHEMA])
+
+
+def _feature(field: Any) -> dict[str, Any]:
+    feature = _feature_type(field.type)
+    return {"name": field.name, **(feature if isinstance(feature, dict) else {"dtype": feature})}
+
+
+def _feature_type(kind: Any) -> Any:
+    if pa.types.is_list(kind):
+        value = _feature_type(kind.value_type)
+        return {"list": value["struct"] if isinstance(value, dict) else value}
+    if pa.types.is_struct(kind):
+        return {"struct": [_feature(field) for field in kind]}
+    return "float64" if kind == pa.float64() else str(kind)
+
+
+def _batch(rows: Sequence[Mapping[str, Any]]) -> Any:
+    try:
+        return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+    except UnicodeEncodeError:
+        return pa.RecordBatch.from_pylist(readable(rows), schema=SCHEMA)
+
+
+def readable(value: Any) -> Any:
+    """The same value with U+FFFD for lone surrogates, which no UTF-8 can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {name: readable(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [readable(part) for part in value]
+    return value
+
+
+def _candidate_row(candidate: Candidate) -> Mapping[str, Any]:
     completion, failure, score = candidate.completion, candidate.failure, candidate.score
     return {
         "teacher": candidate.teacher,
@@ -120,19 +197,39 @@ def _candidate(candidate: Candidate) -> Mapping[str, Any]:
     }
 
 
-def _batch(rows: Sequence[Mapping[str, Any]]) -> Any:
-    try:
-        return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
-    except UnicodeEncodeError:
-        return pa.RecordBatch.from_pylist(_readable(rows), schema=SCHEMA)
+def _candidate(fields: Mapping[str, Any]) -> Candidate:
+    reward = fields["reward"]
+    scores = {score["name"]: score["value"] for score in fields["scores"]}
+    # JSON has no NaN, and says null
+    raw = {name: value for name, value in scores.items() if value is not None}
+    return Candidate(
+        teacher=fields["teacher"],
+        completion=_completion(fields),
+        failure=_failure(fields["error"]),
+        gates=tuple(Verdict(**verdict) for verdict in fields["gates"]),
+        score=None if reward is None else Score(reward, raw),
+        advantage=fields["advantage"],
+        latency_seconds=fields["latency_seconds"],
+        cost_usd=fields["cost_usd"],
+    )
 
 
-def _readable(value: Any) -> Any:
-    """The same value with U+FFFD for lone surrogates, which no Arrow string can hold."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {name: _readable(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_readable(part) for part in value]
-    return value
+def _completion(fields: Mapping[str, Any]) -> Completion | None:
+    if fields["completion"] is None:
+        return None
+    return Completion(
+        text=fields["completion"],
+        finish_reason=fields["finish_reason"],
+        prompt_tokens=fields["prompt_tokens"],
+        completion_tokens=fields["completion_tokens"],
+        cached=fields["cached"],
+        # files of before there was such a column do without
+        reasoning=fields.get("reasoning"),
+    )
+
+
+def _failure(error: str | None) -> Failure | None:
+    if error is None:
+        return None
+    outcome, _, message = error.partition(": ")
+    return Failure(outcome, message)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from arbitrage.errors import ConfigError
 from teachers.budget import Budget
+from teachers.identity import adapter_part
 from teachers.pool import Pool
 
 if TYPE_CHECKING:
@@ -34,20 +35,6 @@ _ADAPTERS: Mapping[str, str] = {
     "vllm": "teachers.vllm",
 }
 _EXTRAS: Mapping[str, str] = {"litellm": "hosted", "llama_cpp": "embedded", "vllm": "vllm"}
-_POOL_ALONE = (
-    "max_concurrency",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "when_limited",
-    "timeout_seconds",
-    "max_attempts",
-    "hedge_percentile",
-    "price_per_million",
-    "languages",
-    "license",
-    "trainable",
-)
-"""Settings that the pool holds a teacher to; a change of them leaves the adapter as it is."""
 _OURS = ("arbitrage", "teachers")
 
 
@@ -92,11 +79,11 @@ async def change_pool(pool: Pool, configs: Sequence[config.AnyTeacher]) -> Chang
         ConfigError: a new teacher cannot be opened; the pool is as it was.
     """
     before = pool.entries
-    open_now = {_adapter_part(settings): teacher for settings, teacher in before}
-    new = [settings for settings in configs if _adapter_part(settings) not in open_now]
-    opened = dict(zip(map(_adapter_part, new), await _open_all(new), strict=True))
+    open_now = {adapter_part(settings): teacher for settings, teacher in before}
+    new = [settings for settings in configs if adapter_part(settings) not in open_now]
+    opened = dict(zip(map(adapter_part, new), await _open_all(new), strict=True))
     teachers = open_now | opened
-    pool.replace([(settings, teachers[_adapter_part(settings)]) for settings in configs])
+    pool.replace([(settings, teachers[adapter_part(settings)]) for settings in configs])
     old = {settings.name: settings for settings, _ in before}
     return Changes(
         added=tuple(s.name for s in configs if s.name not in old),
@@ -135,12 +122,6 @@ async def _open_all(configs: Sequence[config.AnyTeacher]) -> list[Teacher]:
                 stack.push_async_callback(teacher.close)
         stack.pop_all()
     return [opened[place] for place in range(len(configs))]
-
-
-def _adapter_part(settings: config.AnyTeacher) -> str:
-    """What an adapter is opened with, as one comparable text."""
-    names = (field.name for field in fields(settings) if field.name not in _POOL_ALONE)
-    return repr({name: getattr(settings, name) for name in names})
 
 
 async def _open(kind: str, configs: Sequence[config.AnyTeacher]) -> list[Teacher]:

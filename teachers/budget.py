@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from arbitrage import config
     from arbitrage.errors import TeacherError
@@ -30,10 +30,12 @@ class Budget:
         limit: US dollars; None for no limit.
         spent: US dollars, by calls that have ended.
         in_flight: US dollars that the calls under way are expected to cost.
+        hear: is told of what is paid, call by call.
     """
 
     def __init__(self, limit_usd: float | None = None) -> None:
         self.spent = self.in_flight = _FREE
+        self.hear: Callable[[Decimal], object] = lambda _: None
         self.limit: Decimal | None
         self.allow(limit_usd)
 
@@ -45,6 +47,12 @@ class Budget:
     def remaining_usd(self) -> float | None:
         """What is left, below 0 if it was exceeded; None without a limit."""
         return None if self.limit is None else float(self.limit - self.spent)
+
+    def pay(self, usd: Decimal) -> None:
+        """Takes what a call has cost off it."""
+        if usd:
+            self.spent += usd
+            self.hear(usd)
 
     def allows(self, expected: Decimal) -> bool:
         """Whether a call that is expected to cost so much may start."""
@@ -140,13 +148,13 @@ class Account:
             self._completion_tokens += written
             used += asked + written
             costs.append(_FREE if answer.cached else self.tariff.cost(asked, written))
-        self._budget.spent += sum(costs, _FREE)
+        self._budget.pay(sum(costs, _FREE))
         return used, costs
 
     def charge(self, error: TeacherError) -> Decimal:
         """Takes a failed call off the budget that was billed all the same."""
         cost = self.tariff.cost(error.prompt_tokens or 0, error.completion_tokens or 0)
-        self._budget.spent += cost
+        self._budget.pay(cost)
         return cost
 
     def _expected_cost(self, prompt: Prompt) -> Decimal:

@@ -220,11 +220,12 @@ class Script:
     def merge(self, state: Mapping[str, Any]) -> None:
         assert not state
 
-    async def write(self, sample: Sample) -> None:
+    async def write(self, sample: Sample) -> int | None:
         if isinstance(self.broken, SinkError):
             raise self.broken
         assert not self.learned  # what is not durable is not learned from
         self.samples.append(sample)
+        return len(self.samples)
 
     def observe(self, event: Event) -> None:
         self.events.append(event)

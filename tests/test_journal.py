@@ -5,18 +5,21 @@ import os
 import sqlite3
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from arbitrage.document import encode
 from arbitrage.errors import SinkError
-from arbitrage.journal import _MIGRATIONS, Journal, Tally, _Row
+from arbitrage.journal import _MIGRATIONS, Journal, Tally
+from arbitrage.types import Candidate, Completion
 from tests.samples import ids, sample, start
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from arbitrage.database import _Write
 
 
 @pytest.fixture
@@ -42,6 +45,17 @@ def overwrite(path: Path, content: bytes, start: int = 0) -> None:
     path.write_bytes(kept + content)
 
 
+async def pragma(journal: Journal, what: str) -> object:
+    """A setting of the connection that writes."""
+    database = journal._database
+
+    def ask() -> object:
+        (told,) = database._written.execute(f"PRAGMA {what}").fetchone()
+        return told
+
+    return await database._on(database._writer, ask)
+
+
 class Gate:
     """Holds up every commit of a journal until it is opened, as a slow disk would."""
 
@@ -49,15 +63,16 @@ class Gate:
         self.sizes: list[int] = []
         self.entered = threading.Event()
         self._open = threading.Event()
-        insert = journal._insert
+        database = journal._database
+        insert = database._insert
 
-        def held(rows: list[_Row]) -> object:
+        def held(rows: list[_Write]) -> list[int | None]:
             self.entered.set()
             self._open.wait()
             self.sizes.append(len(rows))
             return insert(rows)
 
-        monkeypatch.setattr(journal, "_insert", held)
+        monkeypatch.setattr(database, "_insert", held)
 
     def __enter__(self) -> Self:
         return self
@@ -109,8 +124,8 @@ async def test_close_stores_what_waits(path: Path) -> None:
 
 
 async def test_every_commit_is_synced(journal: Journal) -> None:
-    assert await journal._run(journal._all, "PRAGMA journal_mode") == [("wal",)]
-    assert await journal._run(journal._all, "PRAGMA synchronous") == [(2,)]
+    assert await pragma(journal, "journal_mode") == "wal"
+    assert await pragma(journal, "synchronous") == 2
 
 
 async def test_a_part_keeps_its_rows_and_its_number(path: Path) -> None:
@@ -163,12 +178,12 @@ async def test_tallies_count_the_samples_of_parts(journal: Journal) -> None:
 
 
 async def test_a_full_disk_is_told_and_survived(journal: Journal) -> None:
-    ((pages,),) = await journal._run(journal._all, "PRAGMA page_count")
-    await journal._run(journal._all, f"PRAGMA max_page_count = {pages}")
+    pages = await pragma(journal, "page_count")
+    await pragma(journal, f"max_page_count = {pages}")
     with pytest.raises(SinkError, match=r"journal\.sqlite: the disk is full; free some space$"):
         await journal.append(sample(1, text="x" * 100_000))
     assert journal.pending == 0
-    await journal._run(journal._all, "PRAGMA max_page_count = 1000000")
+    await pragma(journal, "max_page_count = 1000000")
     await journal.append(sample(1))
     assert journal.pending == 1
 
@@ -235,7 +250,7 @@ async def test_what_json_cannot_say_fails_its_own_caller_alone(journal: Journal)
     results = await asyncio.gather(
         journal.append(good), journal.append(bad), return_exceptions=True
     )
-    assert results[0] is None
+    assert results[0] == 1
     assert isinstance(results[1], TypeError)
     assert journal.pending == 1
 
@@ -253,8 +268,114 @@ async def test_what_was_paid_is_summed_also_over_a_file_of_the_first_version(pat
     first = await Journal.open(path)
     assert first.cost_usd == pytest.approx(costs[0] + costs[1])
     await first.append(sample(2))
+    await first.charge(costs[2])
     await first.close()
     second = await Journal.open(path)
     assert second.cost_usd == pytest.approx(sum(costs))
     assert second.pending == 3
     await second.close()
+
+
+# What is durable before there is a sample
+
+
+def answers(*texts: str) -> list[Candidate]:
+    return [
+        Candidate("ada", Completion(text), cost_usd=0.25, latency_seconds=1.5) for text in texts
+    ]
+
+
+async def test_a_completion_is_found_by_its_key_also_by_the_next_run(path: Path) -> None:
+    journal = await Journal.open(path)
+    assert await journal.kept(b"key") is None
+    stored = journal.keep(b"key", answers("one", "two \ud800"))
+    await journal.keep(b"other", answers("three"))
+    assert stored.done()
+    assert await journal.kept(b"key") == answers("one", "two \ud800")
+    await journal.keep(b"key", answers("late"))
+    await journal.close()
+    again = await Journal.open(path)
+    found = await asyncio.gather(*(again.kept(key) for key in (b"key", b"none", b"other")))
+    assert found == [answers("one", "two \ud800"), None, answers("three")]
+    await again.close()
+
+
+async def test_who_is_wanted_together_is_looked_up_in_one_trip(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.gather(*(journal.keep(b"%d" % i, answers(str(i))) for i in range(50)))
+    trips = 0
+    read = journal._database.read
+
+    async def counted(work: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        return await read(work)
+
+    monkeypatch.setattr(journal._database, "read", counted)
+    found = await asyncio.gather(*(journal.kept(b"%d" % i) for i in range(50)))
+    assert found == [answers(str(i)) for i in range(50)]
+    assert trips == 1
+
+
+async def test_an_accepted_prompt_is_unanswered_until_its_sample_is_stored(path: Path) -> None:
+    journal = await Journal.open(path)
+    samples = [sample(number) for number in range(3)]
+    for one in samples:
+        journal.accept(one.sample_id, one.prompt)
+    await journal.accept(samples[0].sample_id, samples[0].prompt)  # twice is once
+    await journal.append(samples[1])
+    await journal.close()
+    again = await Journal.open(path)
+    unanswered = await again.unanswered()
+    assert {one.prompt_id for one in unanswered} == {samples[n].prompt.prompt_id for n in (0, 2)}
+    assert samples[0].prompt in unanswered
+    await again.close()
+
+
+async def test_samples_are_numbered_in_the_order_in_which_their_callers_go_on(
+    journal: Journal,
+) -> None:
+    order: list[int | None] = []
+
+    async def append(number: int) -> None:
+        order.append(await journal.append(sample(number)))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(300):
+            group.create_task(append(number))
+            if number % 40 == 0:
+                await asyncio.sleep(0.003)
+    assert order == list(range(1, 301))
+    assert await journal.append(sample(5)) is None
+    assert await journal.last() == 300
+    behind = await journal.after(297, 2)
+    assert [(number, one.sample_id) for number, one in behind] == [
+        (298, sample(297).sample_id),
+        (299, sample(298).sample_id),
+    ]
+
+
+async def test_a_sample_that_nobody_won_is_not_known(journal: Journal) -> None:
+    won, lost = sample(1), sample(2, won=False)
+    for one in (won, lost):
+        await journal.append(one)
+    assert await journal.known([won.sample_id, lost.sample_id, "none"]) == {won.sample_id}
+
+
+async def test_facts_are_kept_and_replaced(path: Path) -> None:
+    journal = await Journal.open(path)
+    journal.note("inputs", "a")
+    journal.note("config", "b")
+    await journal.note("inputs", "c")
+    await journal.close()
+    again = await Journal.open(path)
+    assert await again.facts() == {"inputs": "c", "config": "b"}
+    await again.close()
+
+
+async def test_what_is_written_after_the_end_says_so_and_hurts_nobody(journal: Journal) -> None:
+    await journal.close()
+    late = journal.charge(1.0)
+    with pytest.raises(SinkError, match="is closed"):
+        await late

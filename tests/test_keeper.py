@@ -53,7 +53,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 def learn(policy: Any, keeping: Keeper, updates: int = 1) -> None:
     for _ in range(updates):
         policy.version += 1
-        keeping.observe(Stored(sample()))
+        keeping.observe(Stored(sample(), 1))
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -79,7 +79,7 @@ async def test_nothing_learned_is_nothing_saved(tmp_path: Path) -> None:
     policy = fake()
     policy.version = 7  # a warm start
     keeping = Keeper(tmp_path / keeper.FILE, policy, seconds=0.0)
-    keeping.observe(Stored(sample()))
+    keeping.observe(Stored(sample(), 1))
     await keeping.close()
     assert not (tmp_path / keeper.FILE).exists()
     assert not await keeper.restore(tmp_path / keeper.FILE, fake())

@@ -112,7 +112,7 @@ def test_a_damaged_state_stops_the_start_until_it_is_reset(tmp_path: Path) -> No
             assert ended.complaint.endswith("arbitrage policy reset -c CONFIG")
     reset = arbitrage("policy", "reset", "-c", path)
     assert (reset.code, reset.err) == (0, "")
-    assert reset.out == f"{state}: removed; the next run on this folder starts without it\n"
+    assert reset.out == f"{state}: forgotten; the next run on this folder begins to learn anew\n"
     with served(path) as running:
         shown = arbitrage("policy", "show", "-a", running.address)
         assert "0 prompts learned from" in shown.out
@@ -297,9 +297,8 @@ async def test_nothing_is_reset_while_a_service_has_the_folder(tmp_path: Path) -
     assert "is in use by process" in complaint_of(caught)
     assert complaint_of(caught).endswith("; stop it, and reset again")
     assert await policy_commands.reset(chosen) == (
-        f"{state}: removed; the next run on this folder starts without it"
+        f"{state}: forgotten; the next run on this folder begins to learn anew"
     )
-    assert await policy_commands.reset(chosen) == f"{state}: no such file; nothing to forget"
     assert len(published(tmp_path / "out")) == 1
     async with serving(chosen) as client:
         assert (await told(client)).version == 0

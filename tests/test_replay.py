@@ -86,26 +86,6 @@ async def test_a_folder_named_twice_is_read_once(tmp_path: Path) -> None:
     assert len(list(Log([tmp_path / "out", tmp_path / "." / "out"]))) == 3
 
 
-async def test_of_a_long_run_only_what_overlaps_in_time_is_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await store(tmp_path / "out", made(200, seed=0), part_rows=10)
-    read: list[str] = []
-    open_ = sink.log._samples
-
-    def counted(path: Path) -> Any:
-        read.append(path.name)
-        return open_(path)
-
-    monkeypatch.setattr(sink.log, "_samples", counted)
-    log = Log([tmp_path / "out"])
-    for number, _ in enumerate(log):
-        if number == 100:
-            assert 100 / 10 <= len(set(read)) <= 100 / 10 + 3
-            break
-    assert read
-
-
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"", "cannot be read"), (b"PAR1 and no more", "cannot be read")]
 )

@@ -85,9 +85,9 @@ async def test_a_kill_while_publishing_leaves_every_sample_once(
     assert sorted(found) == ids([*written, sample(100)])
     files = [str(part.relative_to(out / "data")) for part in parts]
     assert files == [
-        "de/part-00001.parquet",
-        "de/part-00002.parquet",
+        "de/part-00001-00002.parquet",
         "fr/part-00001.parquet",
         "ko/part-00001.parquet",
     ]
+    assert list(out.rglob(".*")) == [], "nothing half written is left"
     assert "10 samples in 3 languages." in (out / "README.md").read_text(encoding="utf-8")

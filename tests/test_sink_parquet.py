@@ -159,13 +159,14 @@ async def test_a_row_says_what_the_sample_says(tmp_path: Path) -> None:
 
 async def test_every_script_comes_back_as_it_was(dataset: Path) -> None:
     for language, text in TEXTS.items():
-        first = read(dataset, f"data/{language}/*.parquet")[0]
-        assert (first["language"], first["completion"]) == (language, text)
+        rows = read(dataset, f"data/{language}/*.parquet")
+        assert {row["language"] for row in rows} == {language}
+        assert text in {row["completion"] for row in rows}
 
 
 async def test_a_lone_surrogate_becomes_readable(tmp_path: Path) -> None:
     await store(tmp_path / "out", [sample(1, text="cut \ud83d here"), sample(2, text="🗼")])
-    assert [row["completion"] for row in read(tmp_path / "out")] == ["cut \ufffd here", "🗼"]
+    assert {row["completion"] for row in read(tmp_path / "out")} == {"cut \ufffd here", "🗼"}
 
 
 async def test_samples_that_nobody_won_have_no_answer(dataset: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Discriminator, TypeAdapter, ValidationError
 
 from arbitrage.config.fields import STRICT, Text
@@ -104,11 +104,17 @@ class Sink:
     """Where samples go, and in which format.
 
     Attributes:
+        path: the folder of the run; its journal and its card are there, whatever the format.
+        file_mb: size up to which a language's small files are merged.
+        table: for `delta`: URL, such as `s3://bucket/name`, or folder of the tables;
+            credentials come from the environment alone. By default they lie in `path`.
         only_trainable: ask, and so let win, only teachers whose outputs may train others.
     """
 
     path: Path = Path("out")
-    format: Literal["parquet"] = "parquet"
+    format: Literal["parquet", "jsonl", "delta"] = "parquet"
+    file_mb: Annotated[int, Ge(1)] = 128
+    table: Text | None = None
     only_trainable: bool = False
     __pydantic_config__: ClassVar = STRICT
 
@@ -121,10 +127,19 @@ class Job:
         max_in_flight: prompts under way at once.
         deadline_seconds: time that asking teachers may take for one prompt; what has
             been answered by then is scored and stored.
+        cache: a file that keeps completions for several runs, which may run at once; by
+            default each run keeps its own, in its journal.
+        dedupe: similarity from which `arbitrage run` takes two prompts of a language for
+            the same, and answers the first alone, such as 0.8; None answers all.
+        decontaminate: evaluation sets, files or folders; what overlaps with them is not
+            answered.
     """
 
     max_in_flight: Annotated[int, Ge(1)] = 256
     deadline_seconds: Annotated[float, Gt(0.0)] = 600.0
+    cache: Path | None = None
+    dedupe: Annotated[float, Gt(0.0), Le(1.0)] | None = None
+    decontaminate: tuple[Path, ...] = ()
     __pydantic_config__: ClassVar = STRICT
 
 
@@ -172,6 +187,8 @@ def parse(data: Mapping[str, Any], source: str = "config") -> Config:
         raise ConfigError(f"{source}: {_EXPLAINER.explain(first)}") from None
     _check_names(config, source)
     _check_policy(config.policy, f"{source}: policy")
+    if config.sink.table and config.sink.format != "delta":
+        raise ConfigError(f"{source}: sink.table: format {config.sink.format!r} has no table")
     _check_reward(config.reward, f"{source}: reward")
     _check_judges(config, source)
     return config

@@ -59,6 +59,7 @@ class Teacher:
         license: terms of its outputs, carried into the dataset card.
         trainable: whether those terms let its outputs train other models; None where
             nobody has looked.
+        cache: whether what it has answered is kept, and not asked for again.
     """
 
     name: Text
@@ -75,6 +76,7 @@ class Teacher:
     languages: tuple[Text, ...] = ()
     license: Text | None = None
     trainable: bool | None = None
+    cache: bool = True
     __pydantic_config__: ClassVar = STRICT
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from arbitrage import config
 from arbitrage.events import Shifted
@@ -24,7 +24,7 @@ from reward.calibrate.raw import rewarded, uncalibrated, unscored
 from reward.calibrate.scale import Scales
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from arbitrage import ports
     from arbitrage.events import Event
@@ -67,6 +67,13 @@ class Uncalibrated:
 
     def learn(self, prompt: Prompt, candidates: Sequence[Candidate]) -> None:
         """Has nothing to learn."""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Has nothing to go on from."""
 
 
 class Calibrated:
@@ -136,6 +143,24 @@ class Calibrated:
             self._curves.learn(language, scale, lengths, scores)
         # one value a prompt: its candidates are no independent draws
         self._watch(language, sum(scores) / len(scores))
+
+    def state(self) -> dict[str, Any]:
+        """All it has learned, for a snapshot."""
+        return {
+            "scales": self._scales.state(),
+            "curves": self._curves.state(),
+            "alarms": {language: alarm.state() for language, alarm in self._alarms.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Becomes what `state` was taken from; of an uncalibrated one, there is nothing."""
+        if not state:
+            return
+        self._scales.restore(state["scales"])
+        self._curves.restore(state["curves"])
+        self._alarms.clear()
+        for language, alarm in state["alarms"].items():
+            self._alarms[language] = DriftAlarm.of_state(alarm)
 
     def _gain(self, language: str, candidate: Candidate) -> float:
         """What the answer's length has added to its score, in units of the score."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,6 +157,16 @@ class Consensus:
         """Lets each member's calibration learn from what that member has scored."""
         for name, calibration in self._members.items():
             calibration.learn(prompt, [_as_scored_by(name, c) for c in candidates])
+
+    def state(self) -> dict[str, Any]:
+        """What its members have learned, for a snapshot."""
+        return {name: calibration.state() for name, calibration in self._members.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Becomes what `state` was taken from; a member that is new knows nothing yet."""
+        for name, calibration in self._members.items():
+            if name in state:
+                calibration.restore(state[name])
 
     def _opinions(
         self, prompt: Prompt, candidates: Sequence[Candidate]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from typing import TYPE_CHECKING, Self
 
 from reward.calibrate.scale import Spread
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _RECENT_PROMPTS = 200
 _WEIGHT = 2.0 / (_RECENT_PROMPTS + 1)
@@ -44,6 +48,16 @@ class DriftAlarm:
 
     _reference: Spread = field(default_factory=Spread)
     _recent: float = 0.0
+
+    @classmethod
+    def of_state(cls, state: Sequence[float]) -> Self:
+        """What `state` was taken from."""
+        recent, *reference = state
+        return cls(Spread(*reference), recent)
+
+    def state(self) -> list[float]:
+        """Everything, for a snapshot."""
+        return [self._recent, *astuple(self._reference)]
 
     def learn(self, value: float) -> Shift | None:
         """Takes the next prompt's value; what has shifted, where the alarm sounds."""

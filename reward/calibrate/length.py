@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -172,6 +172,28 @@ class LengthCurves:
         """What was learned of a language weighs no more than what all languages say."""
         self._of[language].fade(self._strength)
 
+    def state(self) -> dict[str, Any]:
+        """Everything, for a snapshot."""
+        return {
+            "all": _written(self._all),
+            "of": {language: _written(own) for language, own in self._of.items()},
+            "shared": self._shared.copy(),
+            "fallback": [list(self._fallback.slopes), list(self._fallback.heights)],
+            "curves": {
+                language: [list(curve.slopes), list(curve.heights)]
+                for language, curve in self._curves.items()
+            },
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Becomes what `state` was taken from."""
+        self._all = _read(state["all"])
+        self._of.clear()
+        self._of.update({language: _read(own) for language, own in state["of"].items()})
+        self._shared = np.array(state["shared"], dtype=np.float64)
+        self._fallback = Curve(*state["fallback"])
+        self._curves = {language: Curve(*curve) for language, curve in state["curves"].items()}
+
     def _refit(self, language: str, scale: float) -> None:
         everyone, own = self._all, self._of[language]
         if everyone.count > _REFIT_GROWTH * everyone.fitted:
@@ -190,3 +212,15 @@ def _rows(lengths: Sequence[int], scores: Sequence[float]) -> FloatArray:
     filled = np.array([[octaves(length)] for length in lengths])
     np.clip(filled - _STARTS, 0.0, 1.0, out=rows[:, 1:])
     return rows
+
+
+def _written(products: Products) -> dict[str, Any]:
+    return {one.name: getattr(products, one.name) for one in fields(products)} | {
+        "mean": products.mean.copy(),
+        "within": products.within.copy(),
+    }
+
+
+def _read(state: Mapping[str, Any]) -> Products:
+    arrays = {name: np.array(state[name], dtype=np.float64) for name in ("mean", "within")}
+    return Products(**{**state, **arrays})

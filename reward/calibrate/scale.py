@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _NO_SPREAD = 1e-6
 _REACH = 10.0
@@ -125,6 +125,23 @@ class Scales:
     def fade(self, language: str) -> None:
         """What was learned of a language weighs no more than what all languages say."""
         self._of[language].fade(self._strength)
+
+    def state(self) -> dict[str, Any]:
+        """Everything, for a snapshot."""
+        return {
+            "of": {language: list(astuple(own)) for language, own in self._of.items()},
+            "shared": list(self._shared),
+            "learned": self._learned,
+            "shared_at": self._shared_at,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Becomes what `state` was taken from."""
+        self._of.clear()
+        self._of.update({language: Spread(*own) for language, own in state["of"].items()})
+        location, scale = state["shared"]
+        self._shared = (location, scale)
+        self._learned, self._shared_at = int(state["learned"]), int(state["shared_at"])
 
     def _share(self) -> None:
         """The location and scale of all languages, each counting by what is known of it."""

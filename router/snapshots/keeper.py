@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from arbitrage.errors import SnapshotError
 from arbitrage.events import Stored
 from router.snapshots import snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from arbitrage import ports
@@ -28,18 +30,30 @@ class Keeper:
 
     The state is taken on the loop, and written in a thread, never two at a time. A failure
     to write is logged and tried again when more was learned; `close` raises it. The samples
-    are the sink's: a state that was not saved loses only what was learned since the last.
-    A process that is killed loses as much.
+    are the sink's, and numbered: what was learned since the last saving, and is lost when
+    the process is killed, is learned again from those behind the number that was saved.
 
     Args:
         path: the file, in a folder that is this process's.
         policy: one that has just been restored, or knows nothing yet that is worth a file.
+        calibration: what else has learned from the same samples.
+        learned: number of the last sample that both have learned from.
         seconds: from what was learned to its saving.
     """
 
-    def __init__(self, path: Path, policy: ports.Policy, *, seconds: float = _SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        policy: ports.Policy,
+        calibration: ports.Calibration | None = None,
+        *,
+        learned: int = 0,
+        seconds: float = _SECONDS,
+    ) -> None:
         self._path = path
         self._policy = policy
+        self._calibration = calibration
+        self._learned = learned
         self._seconds = seconds
         self._saved = policy.version
         self._due: asyncio.TimerHandle | None = None
@@ -49,7 +63,12 @@ class Keeper:
     def observe(self, event: Event) -> None:
         """A sample that is stored was learned from, too."""
         if isinstance(event, Stored):
-            self._save_later()
+            self.learned(event.number)
+
+    def learned(self, number: int) -> None:
+        """The policy has learned from samples up to this number."""
+        self._learned = number
+        self._save_later()
 
     async def close(self) -> None:
         """Saves what was learned since the last time; twice is harmless.
@@ -89,24 +108,42 @@ class Keeper:
             await self._save()
 
     async def _save(self) -> None:
-        taken = snapshot.Snapshot.of(self._policy)
+        taken = replace(
+            snapshot.Snapshot.of(self._policy),
+            learned=self._learned,
+            calibration=self._calibration.state() if self._calibration else {},
+        )
         await asyncio.to_thread(snapshot.save, self._path, taken)
         self._saved = taken.version
 
 
-async def restore(path: Path, policy: ports.Policy) -> bool:
-    """Lets a policy go on from the file that a `Keeper` has left; False where there is none.
+async def restore(
+    path: Path, policy: ports.Policy, calibration: ports.Calibration | None = None
+) -> int | None:
+    """Lets a policy go on from the file that a `Keeper` has left.
+
+    Returns:
+        Number of the last sample that is in it; None where there is no file.
 
     Raises:
         SnapshotError: the file cannot be read, or the policy can make nothing of it.
     """
     if not await asyncio.to_thread(path.exists):
-        return False
+        return None
     try:
-        await asyncio.to_thread(snapshot.restore, path, policy)
+        kept = await asyncio.to_thread(snapshot.restore, path, policy)
+        if calibration:
+            _restore(calibration, kept.calibration)
     except SnapshotError as error:
         raise SnapshotError(
             f"{error}; put a good copy in its place, or forget what was learned: "
             "arbitrage policy reset -c CONFIG"
         ) from error
-    return True
+    return kept.learned
+
+
+def _restore(calibration: ports.Calibration, state: Mapping[str, Any]) -> None:
+    try:
+        calibration.restore(state)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise SnapshotError(f"holds no state of this calibration: {error!r}") from error

@@ -22,11 +22,11 @@ import json
 import os
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from arbitrage.disk import sync_folder
 from arbitrage.errors import SnapshotError
-from arbitrage.journal import sync_folder
 from router.snapshots.state import restored, text_of
 
 if TYPE_CHECKING:
@@ -53,11 +53,16 @@ class Snapshot:
         kind: the policy's name in a configuration.
         version: how many updates it had learned from.
         state: as `Policy.state` gives it.
+        learned: number of the last of its run's samples that is in it; 0 for none.
+        calibration: what the rewards' calibration had learned from the same samples, as
+            `Calibration.state` gives it; empty where nobody has told.
     """
 
     kind: str
     version: int
     state: Mapping[str, Any]
+    learned: int = 0
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: ports.Policy) -> Self:
@@ -85,7 +90,13 @@ class Snapshot:
         Raises:
             SnapshotError: the state holds something that is neither plain nor an array.
         """
-        body = {"kind": self.kind, "version": self.version, "state": self.state}
+        body = {
+            "kind": self.kind,
+            "version": self.version,
+            "learned": self.learned,
+            "state": self.state,
+            "calibration": self.calibration,
+        }
         behind = f"{text_of(body)[2:]}\n".encode()
         head = (
             f'{{\n"format": "data-arbitrage policy",\n"format_version": {FORMAT_VERSION},\n'
@@ -112,7 +123,13 @@ class Snapshot:
             raise SnapshotError("is damaged or was edited: its SHA-256 is not the one it names")
         try:
             body = json.loads(data, object_hook=restored)
-            return cls(body["kind"], body["version"], body["state"])
+            return cls(
+                body["kind"],
+                body["version"],
+                body["state"],
+                body.get("learned", 0),  # files of before there was such a thing do without
+                body.get("calibration", {}),
+            )
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise SnapshotError(f"is not the snapshot of a policy: {error!r}") from error
 
@@ -162,8 +179,8 @@ def load(path: Path) -> Snapshot:
         raise SnapshotError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def restore(path: Path, policy: ports.Policy) -> None:
-    """Lets a policy go on from a file. Blocks.
+def restore(path: Path, policy: ports.Policy) -> Snapshot:
+    """Lets a policy go on from a file, and returns what it holds. Blocks.
 
     Raises:
         SnapshotError: the file cannot be read, or the policy can make nothing of it.
@@ -173,3 +190,4 @@ def restore(path: Path, policy: ports.Policy) -> None:
         snapshot.restore(policy)
     except SnapshotError as error:
         raise SnapshotError(f"{path}: {error}") from error
+    return snapshot

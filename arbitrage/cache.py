@@ -1,0 +1,150 @@
+"""Pays for no completion twice: what a teacher has answered is asked of the journal first."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from arbitrage.errors import SinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from arbitrage.errors import NoTeacherAvailable
+    from arbitrage.ports import Pool
+    from arbitrage.types import Candidate, Prompt, TeacherInfo
+
+_LOG = logging.getLogger(__name__)
+
+
+class Kept(Protocol):
+    """Where completions are kept, such as a journal."""
+
+    def keep(self, key: bytes, answers: Sequence[Candidate]) -> asyncio.Future[int | None]:
+        """Stores answers; awaiting what it returns means durable."""
+
+    async def kept(self, key: bytes) -> Sequence[Candidate] | None:
+        """What was stored under a key.
+
+        Raises:
+            SinkError: it cannot be read.
+        """
+
+
+def key_of(asked: Mapping[str, object], prompt: Prompt) -> bytes:
+    """128 bits that stand for a call: who is asked, with which model and sampling, and what.
+
+    Args:
+        asked: all of a teacher's configuration that shapes its answers.
+        prompt: its messages alone count, not its id or language.
+    """
+    messages = [[message.role, message.content] for message in prompt.messages]
+    call = json.dumps([asked, messages], sort_keys=True, default=str)
+    return hashlib.sha256(call.encode()).digest()[:16]
+
+
+class CachedPool:
+    """A `Pool` that answers from what was paid for, in this run or one before.
+
+    What is found has cost nothing and says so (`cached`); it has the latency that it had.
+    Calls for one key wait for the first of them. Failures are not kept. A completion is
+    durable soon after it has arrived, and before any sample that it is part of.
+
+    Args:
+        pool: who is asked for the rest.
+        kept: where completions are.
+        asked: what of a teacher's configuration shapes its answers; None for one of whom
+            nothing is to be kept or found.
+    """
+
+    def __init__(
+        self, pool: Pool, kept: Kept, asked: Callable[[str], Mapping[str, object] | None]
+    ) -> None:
+        self.pool = pool
+        self._kept = kept
+        self._asked = asked
+        self._under_way: dict[bytes, asyncio.Future[None]] = {}
+
+    def available(self, prompt: Prompt) -> Sequence[str]:
+        """Arms that may be asked for this prompt now, in the configuration's order."""
+        return self.pool.available(prompt)
+
+    async def another(self, prompt: Prompt, asked: Collection[str], deadline: float) -> bool:
+        """Waits until an arm not yet asked may be asked again; False if none will be in time."""
+        return await self.pool.another(prompt, asked, deadline)
+
+    def refusal(self, prompt: Prompt) -> NoTeacherAvailable:
+        """Why nobody may be asked for this prompt now, and when to try again."""
+        return self.pool.refusal(prompt)
+
+    def describe(self) -> Sequence[TeacherInfo]:
+        """Every teacher of the configuration, available or not."""
+        return self.pool.describe()
+
+    async def ask(
+        self,
+        arm: str,
+        prompt: Prompt,
+        *,
+        tried: Collection[str] = (),
+        deadline: float | None = None,
+        on_delta: Callable[[str], None] | None = None,
+    ) -> Sequence[Candidate]:
+        """The answers that are kept, or else the teacher's, which are kept from now on."""
+        asked = self._asked(arm)
+        if asked is None:
+            return await self._ask(arm, prompt, tried, deadline, on_delta)
+        key = key_of(asked, prompt)
+        while key in self._under_way:
+            await asyncio.wait({self._under_way[key]})
+        over = self._under_way[key] = asyncio.get_running_loop().create_future()
+        stored: asyncio.Future[Any] = over
+
+        def end(_: object = None) -> None:
+            del self._under_way[key]
+            if not over.done():
+                over.set_result(None)
+
+        try:
+            found = await self._found(key)
+            if found is not None:
+                if on_delta and found[0].completion:
+                    on_delta(found[0].completion.text)
+                return [_unpaid(candidate, arm) for candidate in found]
+            answers = await self._ask(arm, prompt, tried, deadline, on_delta)
+            if all(candidate.completion for candidate in answers):
+                stored = self._kept.keep(key, answers)
+            return answers
+        finally:
+            # who asks the same meanwhile finds it only once it is durable
+            if stored is over:
+                end()
+            else:
+                stored.add_done_callback(end)
+
+    async def _ask(
+        self,
+        arm: str,
+        prompt: Prompt,
+        tried: Collection[str],
+        deadline: float | None,
+        on_delta: Callable[[str], None] | None,
+    ) -> Sequence[Candidate]:
+        return await self.pool.ask(arm, prompt, tried=tried, deadline=deadline, on_delta=on_delta)
+
+    async def _found(self, key: bytes) -> Sequence[Candidate] | None:
+        try:
+            return await self._kept.kept(key)
+        except SinkError as error:
+            # paying again is better than no answer
+            _LOG.warning("asking the teacher again: %s", error)
+            return None
+
+
+def _unpaid(candidate: Candidate, arm: str) -> Candidate:
+    completion = candidate.completion and replace(candidate.completion, cached=True)
+    return replace(candidate, teacher=arm, completion=completion, cost_usd=0.0)

@@ -1,0 +1,262 @@
+"""A job: many prompts, each answered once, however often the job is begun again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from arbitrage.errors import (
+    ArbitrageError,
+    BudgetSpent,
+    NoTeacherAvailable,
+    NoWinner,
+    RewardError,
+    SinkError,
+)
+from arbitrage.types import Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+
+    from arbitrage.prompts import Rejected
+    from arbitrage.types import Sample
+
+_LOG = logging.getLogger(__name__)
+_AT_ONCE = 256  # prompts read, and looked up, together
+_TRIES = 3  # for one prompt, where what went wrong may pass ...
+_PAUSE_SECONDS = 5.0  # ... after a pause, which doubles
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+class Kept(Protocol):
+    """Where it stands what is answered, such as a journal."""
+
+    async def known(self, sample_ids: Collection[str]) -> set[str]:
+        """Those of which there is a sample that somebody has won."""
+
+    def accept(self, sample_id: str, prompt: Prompt) -> asyncio.Future[int | None]:
+        """Stores a prompt that is to be answered."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """How far a job is.
+
+    Attributes:
+        read: prompts that came, the rejected ones too.
+        rejected: lines that were no prompt.
+        known: prompts that an earlier run has answered, or that came twice.
+        answered: prompts that have a winner since this run began.
+        unanswered: prompts that ended without one, and why.
+    """
+
+    read: int = 0
+    rejected: int = 0
+    known: int = 0
+    answered: int = 0
+    unanswered: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def done(self) -> int:
+        """Prompts that nothing more will be done about in this run."""
+        return self.rejected + self.known + self.answered + self.unanswered.total()
+
+
+class Job:
+    """Runs prompts through an engine, so many at once, and none of them twice.
+
+    A prompt that is slow holds up no other: when one is done, the next begins. What is wrong
+    for a passing reason is tried again: teachers that cannot be asked now, for as long as
+    they say when; answers that all failed or could not be scored, three times. A budget that
+    is spent, or a disk that takes no more, ends the job, with all that was accepted kept.
+
+    Args:
+        prompts: read in a thread, a few ahead of need.
+        name: the job's, as the engine has it.
+        max_in_flight: prompts under way at once.
+        reject: is told of lines that are no prompt.
+        pause_seconds: before what failed for a passing reason is tried again.
+    """
+
+    def __init__(
+        self,
+        prompts: Iterator[Prompt | Rejected],
+        *,
+        name: str,
+        max_in_flight: int,
+        reject: Callable[[Rejected], object] = lambda _: None,
+        pause_seconds: float = _PAUSE_SECONDS,
+    ) -> None:
+        self.counts = Counts()
+        self._prompts = prompts
+        self._ready: list[tuple[str, Prompt]] = []  # to be answered, the next one last
+        self._name = name
+        self._reject = reject
+        self._pause = pause_seconds
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._stopping = asyncio.Event()
+        self._stopped_by: ArbitrageError | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Prompts under way."""
+        return len(self._under_way)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it begins no other prompt."""
+        return self._stopping.is_set()
+
+    async def has_more(self, kept: Kept) -> bool:
+        """Whether a prompt is left that is not answered; reads as far as that takes.
+
+        Args:
+            kept: knows what is answered.
+
+        Raises:
+            ConfigError: of the prompts, which cannot be read further.
+        """
+        while not self._ready:
+            batch = await asyncio.to_thread(lambda: list(islice(self._prompts, _AT_ONCE)))
+            if not batch:
+                return False
+            fresh = self._told_apart(batch)
+            known = await kept.known(fresh)
+            self.counts.known += len(known)
+            self._ready = [item for item in fresh.items() if item[0] not in known][::-1]
+        return True
+
+    async def run(self, arbitrate: Callable[[Prompt], Awaitable[Sample]], kept: Kept) -> Counts:
+        """Answers prompts until there are no more, or until it is stopped.
+
+        Args:
+            arbitrate: answers one prompt, such as `Engine.arbitrate`.
+            kept: knows what is answered, and is told what is accepted.
+
+        Raises:
+            BudgetSpent, SinkError: there is no going on; what was under way has ended.
+            ConfigError: of the prompts, which cannot be read further.
+        """
+        try:
+            while await self.has_more(kept) and await self._free_slot():
+                sample_id, prompt = self._ready.pop()
+                kept.accept(sample_id, prompt)
+                task = asyncio.create_task(self._answer(arbitrate, prompt))
+                self._under_way[sample_id] = task
+                task.add_done_callback(partial(self._end, sample_id))
+        finally:
+            while self._under_way:
+                await asyncio.wait(self._under_way.values())
+        if self._stopped_by:
+            raise self._stopped_by
+        return self.counts
+
+    def stop(self, error: ArbitrageError | None = None) -> None:
+        """Begins no other prompt; what is under way goes on, and an error is raised at the end."""
+        self._stopped_by = self._stopped_by or error
+        self._stopping.set()
+
+    def abandon(self) -> None:
+        """Gives up what is under way, too; it is as if it had not begun, but for what is paid."""
+        self.stop()
+        for task in self._under_way.values():
+            task.cancel()
+
+    def _told_apart(self, batch: Sequence[Prompt | Rejected]) -> dict[str, Prompt]:
+        """The prompts of a batch that came for the first time, by the id of their samples."""
+        self.counts.read += len(batch)
+        fresh: dict[str, Prompt] = {}
+        for one in batch:
+            if not isinstance(one, Prompt):
+                self.counts.rejected += 1
+                self._reject(one)
+                continue
+            sample_id = one.sample_id(self._name)
+            if sample_id in self._under_way or sample_id in fresh:
+                self.counts.known += 1
+            else:
+                fresh[sample_id] = one
+        return fresh
+
+    async def _free_slot(self) -> bool:
+        """Waits until another prompt may begin; False if none may any more."""
+        free = asyncio.ensure_future(self._slots.acquire())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({free, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not self.stopping:
+            return True
+        if not free.cancel():
+            self._slots.release()
+        return False
+
+    def _end(self, sample_id: str, _: object) -> None:
+        del self._under_way[sample_id]
+        self._slots.release()
+
+    async def _answer(
+        self, arbitrate: Callable[[Prompt], Awaitable[Sample]], prompt: Prompt
+    ) -> None:
+        tries = 0
+        while not (tries and self.stopping):
+            tries += 1
+            try:
+                await arbitrate(prompt)
+            except (BudgetSpent, SinkError) as error:
+                self.stop(error)
+                return
+            except Exception as error:  # noqa: BLE001 - a bug that one prompt meets must not end all
+                seconds = self._until_again(error, tries)
+                if seconds is None:
+                    self.counts.unanswered[_kind_of(error)] += 1
+                    _LOG.info("no sample of prompt %s: %s", prompt.prompt_id, error)
+                    return
+                await self._rest(seconds)
+            else:
+                self.counts.answered += 1
+                return
+
+    def _until_again(self, error: Exception, tries: int) -> float | None:
+        """Seconds until a prompt is tried again after so many tries; None to give it up."""
+        match error:
+            case NoTeacherAvailable(retry_after_seconds=float() | int() as seconds):
+                return min(max(seconds, 1.0), _LONGEST_PAUSE_SECONDS)
+            case NoWinner() | RewardError() if tries < _TRIES and _may_pass(error):
+                return self._pause * 2.0 ** (tries - 1)
+            case ArbitrageError():
+                return None
+        _LOG.error("a bug", exc_info=error)
+        return None
+
+    async def _rest(self, seconds: float) -> None:
+        """Waits, but not for longer than it takes until the job is stopped."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+def _may_pass(error: NoWinner | RewardError) -> bool:
+    """Whether another try may end otherwise: a gate would say the same of the same answer."""
+    if isinstance(error, RewardError):
+        return True
+    return any(candidate.failure for candidate in error.sample.candidates)
+
+
+def _kind_of(error: Exception) -> str:
+    match error:
+        case NoTeacherAvailable():
+            return "no teacher"
+        case NoWinner():
+            return "no winner"
+        case RewardError():
+            return "not scored"
+        case ArbitrageError():
+            return "refused"
+    return "bug"
