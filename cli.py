@@ -138,12 +138,19 @@ async def _run(options: argparse.Namespace) -> int:
 
     settings = config.load(options.config)
     sink = dataclasses.replace(settings.sink, path=options.output)
+    settings = dataclasses.replace(settings, sink=sink)
+    if options.dry_run:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for line in run_command.dry_run(settings, options.prompts, options.limit):
+            print(line)
+        return DONE
     counts, interrupted = await run_command.run(
-        dataclasses.replace(settings, sink=sink),
+        settings,
         options.prompts,
         _out,
         run_command.Options(
-            limit=options.limit,
+            limit=options.preview or options.limit,
+            preview=bool(options.preview),
             no_cache=options.no_cache,
             mixed=options.mixed,
             grace_seconds=options.grace,

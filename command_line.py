@@ -92,6 +92,10 @@ def _add_run(commands: Any) -> None:
     )
     run.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     run.add_argument("--limit", type=_count, metavar="N", help="the first rows alone")
+    run.add_argument("--dry-run", action="store_true", help="read the prompts, ask nobody")
+    run.add_argument(
+        "--preview", type=_count, metavar="N", help="the first rows alone, with all answers shown"
+    )
     run.add_argument("--no-cache", action="store_true", help="pay again for what was paid for")
     run.add_argument("--mixed", action="store_true", help="go on where the reward has changed")
     run.add_argument(

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import signal
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import chain, islice
@@ -19,7 +20,8 @@ from arbitrage.engine import JOB
 from arbitrage.errors import ConfigError
 from arbitrage.job import Job
 from arbitrage.job_display import JobDisplay
-from arbitrage.journal import Journal
+from arbitrage.journal import Journal, answered
+from arbitrage.language import UNDETERMINED
 from arbitrage.prompts import Rejected
 from sink.layout import Layout
 from sink.quality.contamination import Contamination
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from arbitrage.types import Prompt
 
 _GRACE_SECONDS = 30.0
+_AT_ONCE = 1024  # prompts that a dry run looks up together
+_TOLD = 10  # rejected rows that it names
 _NEWLINES = 1 << 20  # bytes that are looked through at a time
 
 
@@ -45,12 +49,14 @@ class Options:
         limit: rows of the files that are read; None for all.
         no_cache: pay again for completions that were paid for before.
         mixed: go on where the reward has changed.
+        preview: show every sample with all its candidates.
         grace_seconds: that what is in flight has when the run is interrupted.
     """
 
     limit: int | None = None
     no_cache: bool = False
     mixed: bool = False
+    preview: bool = False
     grace_seconds: float = _GRACE_SECONDS
 
 
@@ -94,10 +100,40 @@ async def run(
             await journal.close()
         if more:
             total = await asyncio.to_thread(_total, sources, options.limit)
-            await _answer(job, JobDisplay(console, job, total), _paying(settings, options), options)
+            display = JobDisplay(console, job, total, preview=options.preview)
+            await _answer(job, display, _paying(settings, options), options)
         elif pending:  # what an earlier run has left needs no models
             await (await sink.open(settings.sink)).close()
     return job.counts, job.stopping
+
+
+def dry_run(
+    settings: config.Config, sources: Sequence[str], limit: int | None = None
+) -> Iterator[str]:
+    """Reads the prompts and asks nobody; tells what a run would do, a line each. Blocks.
+
+    Raises:
+        ConfigError: a source cannot be read.
+    """
+    is_done = answered(Layout(settings.sink.path).journal, JOB)
+    languages: Counter[str] = Counter()
+    rejected: list[Rejected] = []
+    done = 0
+    rows = _worth_answering(islice(prompts.read(sources), limit), settings.job)
+    while batch := list(islice(rows, _AT_ONCE)):
+        asked = [row for row in batch if not isinstance(row, Rejected)]
+        rejected += [row for row in batch if isinstance(row, Rejected)]
+        for prompt, known in zip(asked, is_done(asked), strict=True):
+            done += known
+            languages[prompt.language] += not known
+    yield f"{languages.total()} prompts to answer, {done} answered, {len(rejected)} rejected"
+    for language, count in languages.most_common():
+        name = "of a language to be detected" if language == UNDETERMINED else f"in {language}"
+        yield f"  {count} {name}"
+    for row in rejected[:_TOLD]:
+        yield f"  {row}"
+    if len(rejected) > _TOLD:
+        yield f"  ... and {len(rejected) - _TOLD} more"
 
 
 def _worth_answering(

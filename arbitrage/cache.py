@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from arbitrage.errors import SinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from arbitrage.errors import NoTeacherAvailable
     from arbitrage.ports import Pool
@@ -35,16 +34,19 @@ class Kept(Protocol):
         """
 
 
-def key_of(asked: Mapping[str, object], prompt: Prompt) -> bytes:
+def key_of(asked: str, prompt: Prompt) -> bytes:
     """128 bits that stand for a call: who is asked, with which model and sampling, and what.
 
     Args:
-        asked: all of a teacher's configuration that shapes its answers.
+        asked: all of a teacher's configuration that shapes its answers, as one text.
         prompt: its messages alone count, not its id or language.
     """
-    messages = [[message.role, message.content] for message in prompt.messages]
-    call = json.dumps([asked, messages], sort_keys=True, default=str)
-    return hashlib.sha256(call.encode()).digest()[:16]
+    digest = hashlib.sha256()
+    for part in (asked, *(text for m in prompt.messages for text in (m.role, m.content))):
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.digest()[:16]
 
 
 class CachedPool:
@@ -57,13 +59,11 @@ class CachedPool:
     Args:
         pool: who is asked for the rest.
         kept: where completions are.
-        asked: what of a teacher's configuration shapes its answers; None for one of whom
-            nothing is to be kept or found.
+        asked: what of a teacher's configuration shapes its answers, as one text; None for
+            one of whom nothing is to be kept or found.
     """
 
-    def __init__(
-        self, pool: Pool, kept: Kept, asked: Callable[[str], Mapping[str, object] | None]
-    ) -> None:
+    def __init__(self, pool: Pool, kept: Kept, asked: Callable[[str], str | None]) -> None:
         self.pool = pool
         self._kept = kept
         self._asked = asked

@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from math import isfinite
 from typing import Any
+
+import orjson
 
 from arbitrage import types
 
@@ -22,7 +26,7 @@ def encode(sample: types.Sample) -> bytes:
     fields = _fields(sample)
     if sample.winner:
         fields["winner"] = sample.candidates.index(sample.winner)
-    return _bytes(fields)
+    return _bytes(fields, finite=_finite(sample.candidates) and isfinite(sample.margin or 0.0))
 
 
 def decode(document: bytes) -> types.Sample:
@@ -55,7 +59,7 @@ def decode_prompt(document: bytes) -> types.Prompt:
 
 def encode_answers(answers: Sequence[types.Candidate]) -> bytes:
     """Candidates as a JSON document, for `decode_answers`."""
-    return _bytes(list(answers))
+    return _bytes(answers, finite=_finite(answers))
 
 
 def decode_answers(document: bytes) -> list[types.Candidate]:
@@ -68,14 +72,29 @@ def _prompt(fields: dict[str, Any]) -> types.Prompt:
     return types.Prompt(**fields)
 
 
-def _bytes(value: Any) -> bytes:
+def _bytes(value: Any, *, finite: bool = True) -> bytes:
+    if finite:
+        with suppress(TypeError):  # such as for lone surrogates, which UTF-8 has no bytes for
+            return orjson.dumps(value, default=_fields)
     text = json.dumps(value, default=_fields, ensure_ascii=False, separators=(",", ":"))
-    # A teacher may answer with a lone surrogate, which plain UTF-8 has no bytes for.
     return text.encode("utf-8", "surrogatepass")
 
 
 def _plain(document: bytes) -> Any:
-    return json.loads(document.decode("utf-8", "surrogatepass"))
+    try:
+        return orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return json.loads(document.decode("utf-8", "surrogatepass"))
+
+
+def _finite(candidates: Sequence[types.Candidate]) -> bool:
+    """Whether JSON proper, which knows neither NaN nor infinity, can say all their figures."""
+    total = 0.0  # which is finite only if they are
+    for one in candidates:
+        total += one.cost_usd + one.latency_seconds + (one.advantage or 0.0)
+        if one.score:
+            total += one.score.reward + sum(one.score.raw.values())
+    return isfinite(total)
 
 
 def _candidate(fields: dict[str, Any]) -> types.Candidate:

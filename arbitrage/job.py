@@ -96,10 +96,12 @@ class Job:
         self.counts = Counts()
         self._prompts = prompts
         self._ready: list[tuple[str, Prompt]] = []  # to be answered, the next one last
+        self._ahead: asyncio.Task[list[Prompt | Rejected]] | None = None
         self._name = name
         self._reject = reject
         self._pause = pause_seconds
-        self._slots = asyncio.Semaphore(max_in_flight)
+        self._max_in_flight = max_in_flight
+        self._changed = asyncio.Event()  # a prompt has ended, or none may begin
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._stopped_by: ArbitrageError | None = None
@@ -124,8 +126,8 @@ class Job:
             ConfigError: of the prompts, which cannot be read further.
         """
         while not self._ready:
-            batch = await asyncio.to_thread(lambda: list(islice(self._prompts, _AT_ONCE)))
-            if not batch:
+            reading, self._ahead = self._ahead or self._read(), None
+            if not (batch := await reading):
                 return False
             fresh = self._told_apart(batch)
             known = await kept.known(fresh)
@@ -147,6 +149,8 @@ class Job:
         try:
             while await self.has_more(kept) and await self._free_slot():
                 sample_id, prompt = self._ready.pop()
+                if self._ahead is None and len(self._ready) < _AT_ONCE // 2:
+                    self._ahead = self._read()
                 kept.accept(sample_id, prompt)
                 task = asyncio.create_task(self._answer(arbitrate, prompt))
                 self._under_way[sample_id] = task
@@ -154,6 +158,8 @@ class Job:
         finally:
             while self._under_way:
                 await asyncio.wait(self._under_way.values())
+            if self._ahead:  # what is read and not needed, or cannot be read, is nobody's loss
+                await asyncio.gather(self._ahead, return_exceptions=True)
         if self._stopped_by:
             raise self._stopped_by
         return self.counts
@@ -162,12 +168,17 @@ class Job:
         """Begins no other prompt; what is under way goes on, and an error is raised at the end."""
         self._stopped_by = self._stopped_by or error
         self._stopping.set()
+        self._changed.set()
 
     def abandon(self) -> None:
         """Gives up what is under way, too; it is as if it had not begun, but for what is paid."""
         self.stop()
         for task in self._under_way.values():
             task.cancel()
+
+    def _read(self) -> asyncio.Task[list[Prompt | Rejected]]:
+        """Some more rows, in a thread; none at the end."""
+        return asyncio.create_task(asyncio.to_thread(lambda: list(islice(self._prompts, _AT_ONCE))))
 
     def _told_apart(self, batch: Sequence[Prompt | Rejected]) -> dict[str, Prompt]:
         """The prompts of a batch that came for the first time, by the id of their samples."""
@@ -187,19 +198,16 @@ class Job:
 
     async def _free_slot(self) -> bool:
         """Waits until another prompt may begin; False if none may any more."""
-        free = asyncio.ensure_future(self._slots.acquire())
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait({free, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not self.stopping:
-            return True
-        if not free.cancel():
-            self._slots.release()
+        while not self.stopping:
+            if self.in_flight < self._max_in_flight:
+                return True
+            self._changed.clear()
+            await self._changed.wait()
         return False
 
     def _end(self, sample_id: str, _: object) -> None:
         del self._under_way[sample_id]
-        self._slots.release()
+        self._changed.set()
 
     async def _answer(
         self, arbitrate: Callable[[Prompt], Awaitable[Sample]], prompt: Prompt

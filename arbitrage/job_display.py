@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 
     from arbitrage.events import Event
     from arbitrage.job import Job
+    from arbitrage.types import Candidate, Sample
 
 _LINE_SECONDS = 15.0
 _RECENT_SECONDS = 60.0  # that the rate is of
+_SHOWN = 600  # characters of an answer
 _LARGE = 100  # seconds, or minutes: more are told in the next unit
 _LANGUAGES = 24  # lines of the table at most; the rest are told as one
 
@@ -45,14 +48,18 @@ class JobDisplay:
         console: where to; plain lines now and then where that is no terminal.
         job: whose counts are shown.
         total: prompts that there are, where that is known.
+        preview: whether each sample is shown as it comes, with all its candidates.
     """
 
-    def __init__(self, console: Console, job: Job, total: int | None = None) -> None:
+    def __init__(
+        self, console: Console, job: Job, total: int | None = None, *, preview: bool = False
+    ) -> None:
         self.calls = 0
         self.cost_usd = 0.0
         self._console = console
         self._job = job
         self._total = total
+        self._preview = preview
         self._languages: defaultdict[str, _Language] = defaultdict(_Language)
         self._ends: deque[float] = deque()  # when the prompts of late ended
         self._begun = self._said = perf_counter()
@@ -87,6 +94,8 @@ class JobDisplay:
                     row.samples += 1
                     row.reward += sample.winner.reward or 0.0
                     row.wins[sample.winner.teacher] += 1
+                if self._preview:
+                    self._console.print(side_by_side(sample))
                 if not self._console.is_terminal and now - self._said > _LINE_SECONDS:
                     self._said = now
                     self._console.print(self.summary(), soft_wrap=True)
@@ -143,6 +152,40 @@ class JobDisplay:
             return 0.0
         seconds = perf_counter() - max(self._begun, self._ends[0])
         return len(self._ends) / max(seconds, 1e-3)
+
+
+def side_by_side(sample: Sample) -> Table:
+    """A prompt, and what everyone answered, the winner first."""
+    asked = " ".join(sample.prompt.text.split())
+    table = Table(
+        title=f"[{sample.prompt.language}] {_shortened(asked)}", title_justify="left", expand=True
+    )
+    table.add_column("teacher", no_wrap=True)
+    table.add_column("reward", justify="right", no_wrap=True)
+    table.add_column("answer", overflow="fold", ratio=1)
+    worth = {id(one): one.reward for one in sample.candidates}
+    ranked = sorted(
+        sample.candidates,
+        key=lambda one: (one is not sample.winner, -(worth[id(one)] or -math.inf)),
+    )
+    for one in ranked:
+        mark = "* " if one is sample.winner else "  "
+        reward = f"{one.reward:+.2f}" if one.reward is not None else ""
+        table.add_row(mark + one.teacher, reward, _said(one))
+    return table
+
+
+def _said(candidate: Candidate) -> str:
+    if candidate.failure:
+        return f"failed: {candidate.failure.message}"
+    text = _shortened(candidate.completion.text if candidate.completion else "")
+    if candidate.gates:
+        return f"stopped by {', '.join(gate.gate for gate in candidate.gates)}: {text}"
+    return text
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
 
 
 def _duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 from arbitrage import document
 from arbitrage.database import Database
 from arbitrage.errors import SinkError
+from arbitrage.sieve import Sieve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -117,7 +118,7 @@ class Journal:
         cost_usd: what the calls of the runs before this one have cost.
     """
 
-    def __init__(self, database: Database, *, max_waiting: int) -> None:
+    def __init__(self, database: Database, *, max_waiting: int, shared: bool) -> None:
         self.path = database.path
         self.pending = self.pending_bytes = self.published = 0
         self.cost_usd = 0.0
@@ -125,6 +126,8 @@ class Journal:
         self._room = asyncio.Semaphore(max_waiting)
         self._wanted: list[tuple[bytes, asyncio.Future[bytes | None]]] = []
         self._lookups: set[asyncio.Task[None]] = set()
+        # most keys are new: for these, no thread has to be asked; others may add to a shared file
+        self._sieve = None if shared else Sieve()
 
     @classmethod
     async def open(
@@ -151,10 +154,12 @@ class Journal:
         database = await Database.open(
             path, _MIGRATIONS, window_seconds=window_seconds, shared=shared
         )
-        self = cls(database, max_waiting=max_waiting)
+        self = cls(database, max_waiting=max_waiting, shared=shared)
         try:
             ((self.pending, self.pending_bytes, self.published),) = await database.rows(_COUNTS)
             ((self.cost_usd,),) = await database.rows("SELECT cost_usd FROM ledger")
+            if self._sieve:
+                await database.read(self._sieve_kept)
         except BaseException:
             await database.close()
             raise
@@ -193,6 +198,8 @@ class Journal:
             key: what was asked of whom, see `arbitrage.cache`.
             answers: to one call, before they were gated and scored.
         """
+        if self._sieve:
+            self._sieve.add(key)
         return self._database.write(_COMPLETION, key, document.encode_answers(answers))
 
     def charge(self, usd: float) -> asyncio.Future[int | None]:
@@ -205,6 +212,8 @@ class Journal:
 
     async def kept(self, key: bytes) -> Sequence[Candidate] | None:
         """What `keep` was given for this key, in this run or one before; None for nothing."""
+        if self._sieve and key not in self._sieve:
+            return None
         loop = asyncio.get_running_loop()
         if not self._wanted:
             loop.call_soon(self._look_up)  # all that are wanted in one turn share a trip
@@ -291,6 +300,11 @@ class Journal:
     def _count(self, size: int, number: int | None) -> None:
         if number is not None:
             self.pending, self.pending_bytes = self.pending + 1, self.pending_bytes + size
+
+    def _sieve_kept(self, database: sqlite3.Connection) -> None:
+        if self._sieve:
+            for (key,) in database.execute("SELECT key FROM completions"):
+                self._sieve.add(key)
 
     def _look_up(self) -> None:
         wanted, self._wanted = self._wanted, []

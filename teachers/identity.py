@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+import json
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from arbitrage import config
 
 _POOL_ALONE = frozenset(
@@ -36,19 +35,20 @@ def adapter_part(settings: config.AnyTeacher) -> str:
     return repr({name: getattr(settings, name) for name in names})
 
 
-def asked(settings: config.AnyTeacher) -> Mapping[str, Any]:
-    """What shapes a teacher's answers: its name, model and sampling, and where it is.
+def asked(settings: config.AnyTeacher) -> str:
+    """What shapes a teacher's answers, as one text: its name, model and sampling, and where it is.
 
     Settings that are as they are by default are left out, so that one which a later version
     adds changes nothing.
 
     >>> from arbitrage.config import Sampling, ScriptedTeacher
     >>> teacher = ScriptedTeacher(name="ada", kind="scripted", sampling=Sampling(seed=7))
-    >>> asked(teacher) == {"name": "ada", "kind": "scripted", "sampling": {"seed": 7}}
-    True
+    >>> asked(teacher)
+    '{"kind": "scripted", "name": "ada", "sampling": {"seed": 7}}'
     """
     told = _told(settings)
-    return {name: value for name, value in told.items() if name not in _POOL_ALONE | _ACCESS}
+    shaping = {name: value for name, value in told.items() if name not in _POOL_ALONE | _ACCESS}
+    return json.dumps(shaping, sort_keys=True, default=str)
 
 
 def _told(value: Any) -> Any:
@@ -57,5 +57,9 @@ def _told(value: Any) -> Any:
     return {
         field.name: _told(getattr(value, field.name))
         for field in fields(value)
-        if getattr(value, field.name) != field.default
+        if getattr(value, field.name) != _default(field)
     }
+
+
+def _default(field: Field[Any]) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()

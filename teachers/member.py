@@ -24,8 +24,9 @@ from arbitrage.language import UNDETERMINED, normalise, same
 from teachers.budget import Account, Tariff
 from teachers.health import Health
 from teachers.hedge import hedged
+from teachers.identity import asked
 from teachers.limits import Rate
-from teachers.patience import patience
+from teachers.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -50,6 +51,7 @@ class Member:
 
     Attributes:
         settings: its configuration.
+        asked: what of that shapes its answers, as one text.
         teacher: its adapter.
         languages: normalised tags it may be asked in; empty for all.
     """
@@ -74,6 +76,7 @@ class Member:
     def configure(self, settings: config.AnyTeacher) -> None:
         """Takes a configuration, the first or a later one; calls under way go on."""
         self.settings = settings
+        self.asked = asked(settings)
         self.languages = tuple(dict.fromkeys(normalise(tag) for tag in settings.languages))
         price = settings.price_per_million or getattr(self.teacher, "price", None)
         self.account = Account(Tariff.of(price), settings.sampling, self._budget)
@@ -133,7 +136,7 @@ class Member:
         self._asked += 1
         try:
             remaining = call.deadline - asyncio.get_running_loop().time()
-            async with patience(remaining) as deadline:
+            async with Patience(remaining) as deadline:
                 try:
                     return await self._attempt(call)
                 except TeacherError as error:
@@ -257,7 +260,7 @@ class Member:
 
     async def _in_time(self, call: Call, timeout_seconds: float) -> Sequence[Completion]:
         try:
-            async with patience(timeout_seconds) as limit:
+            async with Patience(timeout_seconds) as limit:
                 return await self._complete(call)
         except TimeoutError:
             if not limit.expired():

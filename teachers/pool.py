@@ -6,17 +6,16 @@ import asyncio
 import logging
 import math
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from arbitrage.errors import BudgetSpent, NoTeacherAvailable, TeacherError
 from arbitrage.types import Candidate, Failure, TeacherInfo
 from teachers.budget import Budget
 from teachers.call import Call
-from teachers.identity import asked
 from teachers.member import Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from arbitrage import config
     from arbitrage.events import Called
@@ -65,10 +64,10 @@ class Pool:
         """Each teacher with its configuration, in the configuration's order."""
         return [(member.settings, member.teacher) for member in self._members.values()]
 
-    def asked(self, arm: str) -> Mapping[str, Any] | None:
+    def asked(self, arm: str) -> str | None:
         """What shapes an arm's answers; None where none are to be kept, or there is no such arm."""
         member = self._members.get(arm)
-        return asked(member.settings) if member and member.settings.cache else None
+        return member.asked if member and member.settings.cache else None
 
     def available(self, prompt: Prompt) -> list[str]:
         """Arms that may be asked for this prompt now, in the configuration's order.

@@ -287,15 +287,15 @@ def answers(*texts: str) -> list[Candidate]:
 
 async def test_a_completion_is_found_by_its_key_also_by_the_next_run(path: Path) -> None:
     journal = await Journal.open(path)
-    assert await journal.kept(b"key") is None
-    stored = journal.keep(b"key", answers("one", "two \ud800"))
-    await journal.keep(b"other", answers("three"))
+    assert await journal.kept(b"k" * 16) is None
+    stored = journal.keep(b"k" * 16, answers("one", "two \ud800"))
+    await journal.keep(b"o" * 16, answers("three"))
     assert stored.done()
-    assert await journal.kept(b"key") == answers("one", "two \ud800")
-    await journal.keep(b"key", answers("late"))
+    assert await journal.kept(b"k" * 16) == answers("one", "two \ud800")
+    await journal.keep(b"k" * 16, answers("late"))
     await journal.close()
     again = await Journal.open(path)
-    found = await asyncio.gather(*(again.kept(key) for key in (b"key", b"none", b"other")))
+    found = await asyncio.gather(*(again.kept(key) for key in (b"k" * 16, b"n" * 16, b"o" * 16)))
     assert found == [answers("one", "two \ud800"), None, answers("three")]
     await again.close()
 
@@ -303,7 +303,7 @@ async def test_a_completion_is_found_by_its_key_also_by_the_next_run(path: Path)
 async def test_who_is_wanted_together_is_looked_up_in_one_trip(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await asyncio.gather(*(journal.keep(b"%d" % i, answers(str(i))) for i in range(50)))
+    await asyncio.gather(*(journal.keep(bytes([i]) * 16, answers(str(i))) for i in range(50)))
     trips = 0
     read = journal._database.read
 
@@ -313,7 +313,7 @@ async def test_who_is_wanted_together_is_looked_up_in_one_trip(
         return await read(work)
 
     monkeypatch.setattr(journal._database, "read", counted)
-    found = await asyncio.gather(*(journal.kept(b"%d" % i) for i in range(50)))
+    found = await asyncio.gather(*(journal.kept(bytes([i]) * 16) for i in range(50)))
     assert found == [answers(str(i)) for i in range(50)]
     assert trips == 1
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from teachers.patience import patience
+from teachers.patience import Patience
 
 
 async def test_an_answer_that_came_while_the_loop_stood_still_is_taken() -> None:
@@ -17,7 +17,7 @@ async def test_an_answer_that_came_while_the_loop_stood_still_is_taken() -> None
     answer: asyncio.Future[bytes] = loop.create_future()
 
     async def wait() -> bytes:
-        async with patience(0.05):
+        async with Patience(0.05):
             return await answer
 
     with near, far:
@@ -38,7 +38,7 @@ async def test_a_loop_that_is_always_late_does_not_put_the_timeout_off_for_ever(
 
     lagging = asyncio.create_task(lag())
     with pytest.raises(TimeoutError):
-        async with patience(0.2):
+        async with Patience(0.2):
             await asyncio.Event().wait()
     lagging.cancel()
 
@@ -46,6 +46,6 @@ async def test_a_loop_that_is_always_late_does_not_put_the_timeout_off_for_ever(
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
 async def test_no_time_is_over_at_once(seconds: float) -> None:
     with pytest.raises(TimeoutError):
-        async with patience(seconds) as limit:
+        async with Patience(seconds) as limit:
             await asyncio.Event().wait()
     assert limit.expired()

@@ -233,3 +233,34 @@ def test_what_was_said_before_and_what_evaluation_sets_ask_is_not_paid_for(
         assert told[0]["reason"] == "says the same as prompt p0"
         assert "eval.jsonl, line 1" in told[1]["reason"]
     assert set(stored(folder)) == {rows[0], rows[2]}
+
+
+def test_a_dry_run_tells_what_would_be_done_and_leaves_nothing(
+    tmp_path: Path, config: Path
+) -> None:
+    prompts = write_prompts(tmp_path / "p.jsonl", 9, "{bad", '{"prompt": "Why?"}')
+    folder = tmp_path / "out"
+    told = arbitrage("run", "-c", config, prompts, "-o", folder, "--dry-run")
+    assert (told.code, told.err) == (0, "")
+    first, *others = told.out.splitlines()
+    assert first == "10 prompts to answer, 0 answered, 1 rejected"
+    assert "  3 in de" in others
+    assert "  1 of a language to be detected" in others
+    assert "p.jsonl:10: is not JSON" in others[-1]
+    assert not folder.exists()
+    arbitrage("run", "-c", config, prompts, "-o", folder, "--limit", "4")
+    told = arbitrage("run", "-c", config, prompts, "-o", folder, "--dry-run")
+    assert told.out.startswith("6 prompts to answer, 4 answered, 1 rejected")
+
+
+def test_a_preview_shows_every_candidate_and_its_samples_count(
+    tmp_path: Path, config: Path
+) -> None:
+    prompts = write_prompts(tmp_path / "p.jsonl", 9)
+    folder = tmp_path / "out"
+    shown = arbitrage("run", "-c", config, prompts, "-o", folder, "--preview", "2")
+    assert shown.code == 0, shown.err
+    assert "[de] Question 0?" in shown.out
+    assert "* ada" in shown.out
+    assert "bob" in shown.out
+    assert stored(folder) == once(2)
