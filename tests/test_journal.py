@@ -45,12 +45,16 @@ def overwrite(path: Path, content: bytes, start: int = 0) -> None:
     path.write_bytes(kept + content)
 
 
+def read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
 async def pragma(journal: Journal, what: str) -> object:
     """A setting of the connection that writes."""
     database = journal._database
 
     def ask() -> object:
-        (told,) = database._written.execute(f"PRAGMA {what}").fetchone()
+        told, *_ = database._written.execute(f"PRAGMA {what}").fetchone()
         return told
 
     return await database._on(database._writer, ask)
@@ -379,3 +383,42 @@ async def test_what_is_written_after_the_end_says_so_and_hurts_nobody(journal: J
     late = journal.charge(1.0)
     with pytest.raises(SinkError, match="is closed"):
         await late
+
+
+# Power cuts
+
+
+async def test_whatever_a_power_cut_leaves_of_the_newest_writes_opens(
+    path: Path, tmp_path: Path
+) -> None:
+    journal = await Journal.open(path)
+    await journal.append(sample(0))
+    checkpoint = await pragma(journal, "wal_checkpoint(TRUNCATE)")
+    assert checkpoint == 0
+    for number in range(1, 40):
+        journal.keep(bytes([number]) * 16, answers(str(number)))
+        await journal.append(sample(number))
+    whole, log = read(path), read(path.with_name(f"{path.name}-wal"))
+    assert len(log) > 100_000
+    found = []
+    for share in (0.0, 0.001, 0.25, 0.5, 0.731, 0.999, 1.0):
+        folder = tmp_path / f"cut at {share}"
+        folder.mkdir()
+        (folder / path.name).write_bytes(whole)
+        cut = log[: int(share * len(log))]
+        # what was not synced may also have become something else
+        rest = bytes(reversed(log[len(cut) : len(cut) + 5000]))
+        (folder / f"{path.name}-wal").write_bytes(cut + rest)
+        again = await Journal.open(folder / path.name)
+        stored = [one for _, one in await again.after(0, 1000)]
+        assert stored == [sample(number) for number in range(len(stored))], "a beginning of it all"
+        assert again.pending == len(stored)
+        for number in range(1, len(stored)):
+            assert await again.kept(bytes([number]) * 16) == answers(str(number))
+        assert await again.append(sample(len(stored))) == len(stored) + 1
+        await again.close()
+        found.append(len(stored))
+    await journal.close()
+    assert found[0] == 1
+    assert found == sorted(found)
+    assert found[-1] == 40

@@ -117,7 +117,8 @@ class Rejections:
             raise self._unwritten(error) from error
 
     def _unwritten(self, error: OSError) -> SinkError:
-        return SinkError(f"{self._path}: cannot be written: {error.strerror or error}")
+        reason = f"cannot be written: {error.strerror or error}; choose another output folder"
+        return SinkError(f"{self._path}: {reason}")
 
 
 def _shown(value: object, characters: int) -> str:
