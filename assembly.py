@@ -8,6 +8,7 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from arbitrage.types import Sample
 
 
+_LOG = logging.getLogger(__name__)
 _RELEARNED = 256  # samples at a time
+_MANY = 5_000  # of which somebody who waits should hear
 
 
 @asynccontextmanager
@@ -110,6 +113,8 @@ async def open(  # noqa: A001 - read as `assembly.open`
             observers=[*observers, learning],
             deadline_seconds=settings.job.deadline_seconds,
         )
+        if (behind := await journal.last() - learned) > _MANY:
+            _LOG.warning("learning again from %d samples, which was not saved", behind)
         while batch := await journal.after(learned, _RELEARNED):
             await engine.relearn([sample for _, sample in batch])
             learned = batch[-1][0]

@@ -20,6 +20,7 @@ import asyncio
 import sqlite3
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from arbitrage import document
@@ -60,7 +61,9 @@ _SAMPLE = "INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NO
 _PROMPT = "INSERT INTO prompts VALUES (?, ?) ON CONFLICT DO NOTHING"
 _COMPLETION = "INSERT INTO completions VALUES (?, ?) ON CONFLICT DO NOTHING"
 _FACT = "INSERT INTO facts VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
-_KNOWN = "SELECT 1 FROM samples WHERE sample_id = ? AND (teacher IS NULL) = 0"
+_KNOWN = "SELECT 1 FROM samples WHERE sample_id = ? AND (teacher IS NULL) = 0"  # as the index
+_OF_THESE = "SELECT sample_id FROM samples WHERE (teacher IS NULL) = 0 AND sample_id IN"
+_AT_ONCE = 500  # ids that are asked for in one query
 _COST = "UPDATE ledger SET cost_usd = cost_usd + ?"
 _COUNTS = """
     SELECT coalesce(sum(size) FILTER (WHERE NOT published), 0),
@@ -128,6 +131,7 @@ class Journal:
         self._lookups: set[asyncio.Task[None]] = set()
         # most keys are new: for these, no thread has to be asked; others may add to a shared file
         self._sieve = None if shared else Sieve()
+        self._sieving: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -158,8 +162,6 @@ class Journal:
         try:
             ((self.pending, self.pending_bytes, self.published),) = await database.rows(_COUNTS)
             ((self.cost_usd,),) = await database.rows("SELECT cost_usd FROM ledger")
-            if self._sieve:
-                await database.read(self._sieve_kept)
         except BaseException:
             await database.close()
             raise
@@ -212,9 +214,17 @@ class Journal:
 
     async def kept(self, key: bytes) -> Sequence[Candidate] | None:
         """What `keep` was given for this key, in this run or one before; None for nothing."""
-        if self._sieve and key not in self._sieve:
-            return None
         loop = asyncio.get_running_loop()
+        if self._sieve:
+            # not at once: a run that has nothing left to ask needs none
+            self._sieving = self._sieving or loop.create_task(self._fill(self._sieve))
+            if not self._sieving.done():
+                await asyncio.wait({self._sieving})
+            if error := self._sieving.exception():
+                self._sieving = None
+                raise error
+            if key not in self._sieve:
+                return None
         if not self._wanted:
             loop.call_soon(self._look_up)  # all that are wanted in one turn share a trip
         found: asyncio.Future[bytes | None] = loop.create_future()
@@ -226,7 +236,12 @@ class Journal:
         """Those of some ids of which a sample is stored that somebody has won."""
 
         def among(database: sqlite3.Connection) -> set[str]:
-            return {one for one in sample_ids if database.execute(_KNOWN, (one,)).fetchone()}
+            found: set[str] = set()
+            left = iter(sample_ids)
+            while some := list(islice(left, _AT_ONCE)):
+                query = f"{_OF_THESE} ({', '.join('?' * len(some))})"
+                found.update(one for (one,) in database.execute(query, some))
+            return found
 
         return await self._database.read(among)
 
@@ -301,10 +316,12 @@ class Journal:
         if number is not None:
             self.pending, self.pending_bytes = self.pending + 1, self.pending_bytes + size
 
-    def _sieve_kept(self, database: sqlite3.Connection) -> None:
-        if self._sieve:
+    async def _fill(self, sieve: Sieve) -> None:
+        def add_all(database: sqlite3.Connection) -> None:
             for (key,) in database.execute("SELECT key FROM completions"):
-                self._sieve.add(key)
+                sieve.add(key)
+
+        await self._database.read(add_all)
 
     def _look_up(self) -> None:
         wanted, self._wanted = self._wanted, []

@@ -308,6 +308,7 @@ async def test_who_is_wanted_together_is_looked_up_in_one_trip(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.gather(*(journal.keep(bytes([i]) * 16, answers(str(i))) for i in range(50)))
+    assert await journal.kept(b"n" * 16) is None  # from then on it knows what it does not have
     trips = 0
     read = journal._database.read
 

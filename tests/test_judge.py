@@ -302,7 +302,7 @@ async def test_the_engine_s_winner_is_the_judge_s_and_is_paid_from_one_budget(
         async with assembly.open(run, [metrics]) as engine:
             sample = await engine.arbitrate(Prompt.of("Warum?", language="de"))
             assert engine.reward.queue_depth == 0
-            spent = engine.pool.budget.spent  # type: ignore[attr-defined]
+            spent = assembly.pool_of(engine).budget.spent
         grades = [json.loads(verdict(Asked.of(body)))["score"] for body in server.bodies]
     assert sample.winner
     assert sample.winner.reward == max(grades)
