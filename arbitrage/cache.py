@@ -99,9 +99,13 @@ class CachedPool:
         if asked is None:
             return await self._ask(arm, prompt, tried, deadline, on_delta)
         key = key_of(asked, prompt)
+        loop = asyncio.get_running_loop()
         while key in self._under_way:
-            await asyncio.wait({self._under_way[key]})
-        over = self._under_way[key] = asyncio.get_running_loop().create_future()
+            seconds = None if deadline is None else deadline - loop.time()
+            done, _ = await asyncio.wait({self._under_way[key]}, timeout=seconds)
+            if not done:  # and nor will the teacher have
+                return await self._ask(arm, prompt, tried, deadline, on_delta)
+        over = self._under_way[key] = loop.create_future()
         stored: asyncio.Future[Any] = over
 
         def end(_: object = None) -> None:

@@ -77,6 +77,17 @@ async def test_who_waited_asks_for_himself_when_the_first_is_cancelled(journal: 
     assert len(teacher.sent) == 2
 
 
+async def test_nobody_waits_for_another_beyond_his_own_deadline(journal: Journal) -> None:
+    teacher = answers(seconds=1000.0)
+    pool = cached(teacher, journal, timeout_seconds=2000.0)
+    first = asyncio.create_task(pool.ask("a", PROMPT))
+    await asyncio.sleep(0.01)
+    deadline = asyncio.get_running_loop().time() + 0.05
+    (late,) = await asyncio.wait_for(pool.ask("a", PROMPT, deadline=deadline), 5.0)
+    assert late.failure
+    first.cancel()
+
+
 async def test_a_failure_is_not_kept(journal: Journal) -> None:
     teacher = fails(TeacherTimeout("no answer"))
     pool = cached(teacher, journal, max_attempts=1)

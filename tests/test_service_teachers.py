@@ -42,8 +42,8 @@ async def test_cancelling_rpcs_closes_the_connections_to_their_teachers(
     mock.script({"models": {"default": {"faults": [{"kind": "hang", "share": 1.0}]}}})
     pool = [teacher("a", mock, max_concurrency=CALLS), teacher("b", mock, max_concurrency=CALLS)]
     async with serving(settings(tmp_path, *pool)) as client:
-        request = pb.CompleteRequest(prompt=pb.Prompt(text="Why?", language="en"))
-        calls = [client.arbitrage.Complete(request) for _ in range(CALLS)]
+        prompts = [pb.Prompt(text=f"Why {number}?", language="en") for number in range(CALLS)]
+        calls = [client.arbitrage.Complete(pb.CompleteRequest(prompt=one)) for one in prompts]
         await _until_under_way(mock, 2 * CALLS)
         for call in calls:
             call.cancel()
