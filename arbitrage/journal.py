@@ -217,11 +217,11 @@ class Journal:
         loop = asyncio.get_running_loop()
         if self._sieve:
             # not at once: a run that has nothing left to ask needs none
-            self._sieving = self._sieving or loop.create_task(self._fill(self._sieve))
-            if not self._sieving.done():
-                await asyncio.wait({self._sieving})
-            if error := self._sieving.exception():
-                self._sieving = None
+            sieving = self._sieving = self._sieving or loop.create_task(self._fill(self._sieve))
+            if not sieving.done():
+                await asyncio.wait({sieving})
+            if error := sieving.exception():
+                self._sieving = None  # whoever comes next tries again
                 raise error
             if key not in self._sieve:
                 return None
