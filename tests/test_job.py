@@ -244,4 +244,5 @@ async def test_who_waits_for_a_teacher_does_not_hold_up_the_end() -> None:
     running = asyncio.create_task(job.run(arbitrate, Ledger()))
     await asked.wait()
     job.stop()
-    await asyncio.wait_for(running, 5.0)
+    counts = await asyncio.wait_for(running, 5.0)
+    assert (counts.answered, counts.unanswered.total(), job.in_flight) == (0, 0, 0)
