@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from arbitrage.errors import SinkError
@@ -67,7 +68,7 @@ class CachedPool:
         self.pool = pool
         self._kept = kept
         self._asked = asked
-        self._under_way: dict[bytes, asyncio.Future[None]] = {}
+        self._under_way: dict[bytes, list[asyncio.Future[None]]] = {}  # with those who wait
 
     def available(self, prompt: Prompt) -> Sequence[str]:
         """Arms that may be asked for this prompt now, in the configuration's order."""
@@ -99,20 +100,11 @@ class CachedPool:
         if asked is None:
             return await self._ask(arm, prompt, tried, deadline, on_delta)
         key = key_of(asked, prompt)
-        loop = asyncio.get_running_loop()
         while key in self._under_way:
-            seconds = None if deadline is None else deadline - loop.time()
-            done, _ = await asyncio.wait({self._under_way[key]}, timeout=seconds)
-            if not done:  # and nor will the teacher have
+            if not await self._another_is_done(key, deadline):  # and nor will the teacher be
                 return await self._ask(arm, prompt, tried, deadline, on_delta)
-        over = self._under_way[key] = loop.create_future()
-        stored: asyncio.Future[Any] = over
-
-        def end(_: object = None) -> None:
-            del self._under_way[key]
-            if not over.done():
-                over.set_result(None)
-
+        self._under_way[key] = []
+        stored: asyncio.Future[Any] | None = None
         try:
             found = await self._found(key)
             if found is not None:
@@ -125,10 +117,23 @@ class CachedPool:
             return answers
         finally:
             # who asks the same meanwhile finds it only once it is durable
-            if stored is over:
-                end()
+            if stored:
+                stored.add_done_callback(partial(self._end, key))
             else:
-                stored.add_done_callback(end)
+                self._end(key)
+
+    async def _another_is_done(self, key: bytes, deadline: float | None) -> bool:
+        """Waits for who asks the same; False if that takes longer than there is time."""
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        self._under_way[key].append(over)
+        seconds = None if deadline is None else deadline - loop.time()
+        done, _ = await asyncio.wait({over}, timeout=seconds)
+        return bool(done)
+
+    def _end(self, key: bytes, _: object = None) -> None:
+        for over in self._under_way.pop(key):
+            over.set_result(None)
 
     async def _ask(
         self,

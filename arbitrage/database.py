@@ -39,12 +39,14 @@ class _Write:
     """A row on its way to the disk.
 
     Attributes:
-        hear: is told its number once it is there, whether or not somebody still waits.
+        numbered: whether anybody wants to know its number.
+        hear: is told that once it is there, whether or not somebody still waits.
         stored: resolved to the number then.
     """
 
     query: str
     row: tuple[Any, ...]
+    numbered: bool
     hear: Callable[[int | None], None] | None
     stored: asyncio.Future[int | None]
 
@@ -104,15 +106,15 @@ class Database:
             raise
         return self
 
-    def write(
+    def insert(
         self, query: str, *row: Any, hear: Callable[[int | None], None] | None = None
     ) -> asyncio.Future[int | None]:
-        """Has a row written; awaiting what it returns means durable.
+        """Has a numbered row written; awaiting what it returns means durable.
 
         Those who wait are answered in the order in which they asked, with nothing in between.
 
         Args:
-            query: an SQL statement.
+            query: an SQL statement that inserts a row, or none where that is there already.
             row: what stands for its question marks.
             hear: is told the outcome even if nobody waits any more.
 
@@ -120,16 +122,18 @@ class Database:
             Resolves to the number of the row that was inserted, None where none was; or to
             the SinkError for which it was not. The file stays usable.
         """
-        stored: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        # whoever does not wait hears of a failure from those that do
-        stored.add_done_callback(lambda done: done.cancelled() or done.exception())
-        if self._closed:
-            stored.set_exception(self._closed_error())
-            return stored
-        self._writes.append(_Write(query, row, hear, stored))
-        if self._commit is None:
-            self._commit = asyncio.create_task(self._commit_soon())
-        return stored
+        return self._queue(query, row, numbered=True, hear=hear)
+
+    def write(self, query: str, *row: Any) -> asyncio.Future[int | None]:
+        """Has something changed, beside `insert`; awaiting what it returns means durable.
+
+        Within a commit, changes by one statement are made in their order, but those by
+        another may be made before them.
+
+        Returns:
+            Resolves to None, or to the SinkError for which it was not made.
+        """
+        return self._queue(query, row)
 
     async def change(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         """Runs `work` in a transaction of its own.
@@ -183,6 +187,23 @@ class Database:
     def _closed_error(self) -> SinkError:
         return SinkError(f"{self.path}: is closed; open it again")
 
+    def _queue(
+        self,
+        query: str,
+        row: tuple[Any, ...],
+        *,
+        numbered: bool = False,
+        hear: Callable[[int | None], None] | None = None,
+    ) -> asyncio.Future[int | None]:
+        stored: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            _fail(stored, self._closed_error())
+            return stored
+        self._writes.append(_Write(query, row, numbered, hear, stored))
+        if self._commit is None:
+            self._commit = asyncio.create_task(self._commit_soon())
+        return stored
+
     async def _commit_soon(self) -> None:
         await asyncio.sleep(self._window)
         async with self._turn:
@@ -192,7 +213,7 @@ class Database:
             except SinkError as error:
                 for write in writes:
                     if not write.stored.done():
-                        write.stored.set_exception(error)
+                        _fail(write.stored, error)
                 return
             self.commits += 1
             for write, number in zip(writes, numbers, strict=True):
@@ -250,9 +271,22 @@ class Database:
 
     def _insert(self, writes: Sequence[_Write]) -> list[int | None]:
         numbers: list[int | None] = []
+        others: dict[str, list[tuple[Any, ...]]] = {}
         with self._written as database:
             database.execute("BEGIN IMMEDIATE")
             for write in writes:
-                cursor = database.execute(write.query, write.row)
-                numbers.append(cursor.lastrowid if cursor.rowcount else None)
+                number = None
+                if write.numbered:
+                    cursor = database.execute(write.query, write.row)
+                    number = cursor.lastrowid if cursor.rowcount else None
+                else:
+                    others.setdefault(write.query, []).append(write.row)
+                numbers.append(number)
+            for query, rows in others.items():
+                database.executemany(query, rows)
         return numbers
+
+
+def _fail(stored: asyncio.Future[int | None], error: SinkError) -> None:
+    stored.set_exception(error)
+    stored.exception()  # whoever does not wait hears of it from those that do

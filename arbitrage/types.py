@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from arbitrage.errors import InvalidPrompt
@@ -367,7 +368,8 @@ def _require_text(field_name: str, text: object) -> None:
         raise InvalidPrompt(field_name, "is empty; give a text to answer")
 
 
-def _content_hash(messages: Sequence[Message]) -> str:
+@lru_cache(maxsize=1024)  # a prompt's ids are asked for at each of its stations
+def _content_hash(messages: tuple[Message, ...]) -> str:
     turns = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False)
     return _digest(turns)
 

@@ -2,11 +2,14 @@
 
     python benchmarks/throughput.py --stage teachers             # under a minute
     python benchmarks/throughput.py --seconds 5 --in-flight 256  # longer turns, one level
+    python benchmarks/throughput.py --stage run --in-flight 256  # some two minutes
 
 Stage `teachers`: the same question to a mock teacher in its own process, by aiohttp alone (post,
 and read the JSON), by our `openai` teacher, by that teacher through the pool, and by the `litellm`
 teacher where LiteLLM is installed. The sides take turns; each line says calls a second, CPU
 milliseconds of this process a call, and the rate compared with aiohttp alone.
+
+Stage `run`: `arbitrage run` from end to end, see `end_to_end.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import end_to_end
 from turns import Side, describe, mock_teacher, take_turns, where
 
 from arbitrage import config
@@ -42,11 +46,13 @@ class Scale:
         in_flight: levels of calls side by side.
         seconds: length of one turn.
         rounds: turns of each side at each level.
+        prompts: of a turn of a job.
     """
 
     in_flight: Sequence[int]
     seconds: float
     rounds: int
+    prompts: int
     latency_seconds: float
     answer_characters: int
 
@@ -71,6 +77,19 @@ async def measure_teachers(scale: Scale) -> None:
                 print(f"teachers | {in_flight} in flight | {describe(side, sides[0])}")
         for side in sides:
             await side.close()
+
+
+async def measure_run(scale: Scale) -> None:
+    """Prints what a whole job does beside aiohttp alone."""
+    with mock_teacher(scale.latency_seconds, scale.answer_characters) as base_url:
+        for in_flight in scale.in_flight:
+            await asyncio.to_thread(
+                end_to_end.measure,
+                base_url,
+                prompts=scale.prompts,
+                in_flight=in_flight,
+                rounds=scale.rounds,
+            )
 
 
 async def open_aiohttp(base_url: str, in_flight: int) -> Side:
@@ -151,7 +170,10 @@ def _require(text: str | None) -> None:
         raise ValueError("a call brought no answer")
 
 
-STAGES: Mapping[str, Callable[[Scale], Coroutine[Any, Any, None]]] = {"teachers": measure_teachers}
+STAGES: Mapping[str, Callable[[Scale], Coroutine[Any, Any, None]]] = {
+    "teachers": measure_teachers,
+    "run": measure_run,
+}
 
 
 def main() -> None:
@@ -161,6 +183,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, nargs="+", default=[64, 256], metavar="N")
     parser.add_argument("--seconds", type=float, default=1.0, help="of one turn; default: 1")
     parser.add_argument("--rounds", type=int, default=4, help="turns of each side; default: 4")
+    parser.add_argument("--prompts", type=int, default=10_000, help="of a job; default: 10000")
     parser.add_argument("--latency", type=float, default=0.05, help="seconds; default: 0.05")
     parser.add_argument("--answer-characters", type=int, default=800, help="default: 800")
     arguments = parser.parse_args()
@@ -168,6 +191,7 @@ def main() -> None:
         arguments.in_flight,
         arguments.seconds,
         arguments.rounds,
+        arguments.prompts,
         arguments.latency,
         arguments.answer_characters,
     )

@@ -123,7 +123,7 @@ class Account:
     @contextmanager
     def reserved(self, prompt: Prompt) -> Iterator[None]:
         """Counts a call's expected cost to what is in flight while it is."""
-        expected = self._expected_cost(prompt)
+        expected = _FREE if self._free else self._expected_cost(prompt)
         self._budget.in_flight += expected
         try:
             yield
@@ -147,7 +147,7 @@ class Account:
             self._prompt_tokens += asked
             self._completion_tokens += written
             used += asked + written
-            costs.append(_FREE if answer.cached else self.tariff.cost(asked, written))
+            costs.append(_FREE if self._free or answer.cached else self.tariff.cost(asked, written))
         self._budget.pay(sum(costs, _FREE))
         return used, costs
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiolimiter import AsyncLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
 _MINUTE = 60.0
 _FIRST_PAUSE_SECONDS = 0.5
@@ -43,12 +42,17 @@ class Concurrency:
         return int(self._limit)
 
     @property
+    def free(self) -> bool:
+        """Whether a permit is there for the taking."""
+        return not self._waiting and self._under_way < self.limit
+
+    @property
     def squeezed(self) -> bool:
         """Whether the provider has lowered the limit, and that is taken."""
         return self.limit < self.most and self._under_way >= self.limit
 
     async def acquire(self, *, first: bool = False) -> None:
-        """Waits for a permit; with `first` before all others, for a call that had one."""
+        """Waits for a permit, to be given back; with `first` before those that had none."""
         if not self._waiting and self.try_acquire():
             return
         permit = asyncio.get_running_loop().create_future()
@@ -62,15 +66,6 @@ class Concurrency:
             else:
                 self._waiting = deque(p for p in self._waiting if p is not permit)
             raise
-
-    @asynccontextmanager
-    async def permit(self, *, first: bool = False) -> AsyncIterator[None]:
-        """Holds a permit for the length of a call."""
-        await self.acquire(first=first)
-        try:
-            yield
-        finally:
-            self.release()
 
     def try_acquire(self) -> bool:
         """Takes a permit if one is free."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _PASSING = (TeacherUnavailable, TeacherAnswerInvalid)
 _POLL_SECONDS = 0.05
+_NO_ANSWER = "no answer before the prompt's time was over"
 _BACKOFF = tenacity.wait_exponential(multiplier=0.1, max=5.0) + tenacity.wait_random(0.0, 0.25)
 
 
@@ -47,7 +48,8 @@ class Member:
     """One teacher of the pool, held to its limits.
 
     A call passes, in this order: the circuit breaker, a permit, the cooldown, the
-    requests and the tokens a minute, the budget.
+    requests and the tokens a minute, the budget. Most calls wait for none of these,
+    and are sent at once; the deadline of one that waits is watched all the while.
 
     Attributes:
         settings: its configuration.
@@ -70,6 +72,7 @@ class Member:
         self._requests: Rate | None = None
         self._tokens: Rate | None = None
         self._next = asyncio.Lock()
+        self._look: asyncio.Event | None = None  # when the open circuit is looked at again
         self._asked = 0
         self.configure(settings)
 
@@ -135,19 +138,51 @@ class Member:
         """
         self._asked += 1
         try:
-            remaining = call.deadline - asyncio.get_running_loop().time()
-            async with Patience(remaining) as deadline:
+            if self._free_for(call):
+                return await self._send_at_once(call)
+            return await self._in_turn(call)
+        finally:
+            self._asked -= 1
+
+    def _free_for(self, call: Call) -> bool:
+        """Whether a call would wait for nothing."""
+        health = self._health
+        return (
+            self._requests is None
+            and self._tokens is None
+            and health.breaker.closed
+            and not health.cooldown.remaining_seconds
+            and health.concurrency.free
+            and self.affordable(call.prompt)
+            and _remaining(call) > 0.0
+        )
+
+    async def _send_at_once(self, call: Call) -> list[tuple[Completion, Decimal]]:
+        permits = self._health.concurrency
+        permits.try_acquire()
+        try:
+            return await self._send(call)
+        except TeacherError as error:
+            failure = error
+        finally:
+            permits.release()
+        return await self._in_turn(call, failure)
+
+    async def _in_turn(
+        self, call: Call, failure: TeacherError | None = None
+    ) -> list[tuple[Completion, Decimal]]:
+        """Makes attempts, after one that failed if there was one, for as long as the prompt has."""
+        try:
+            with Patience(_remaining(call)) as deadline:
                 try:
-                    return await self._attempt(call)
+                    return await self._attempt(call, failure)
                 except TeacherError as error:
                     return await self._try_again(call, error)
         except TimeoutError:
-            if not deadline.expired():
+            if not deadline.over:
                 raise
-        finally:
-            self._asked -= 1
         if call.seconds:
-            raise TeacherTimeout("no answer before the prompt's time was over")
+            raise TeacherTimeout(_NO_ANSWER)
         raise TeacherTimeout(
             "not asked before the prompt's time was over; raise the teacher's limits or "
             "job.deadline_seconds, or lower the prompts in flight"
@@ -157,7 +192,6 @@ class Member:
         self, call: Call, failure: TeacherError | None
     ) -> list[tuple[Completion, Decimal]]:
         """Goes on after the first attempt, if what it failed of may pass."""
-        # the loop costs as much as the rest of the pool: calls that succeed do without it
         retries = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda error: self._worth_another(call, error)),
             stop=tenacity.stop_after_attempt(self.settings.max_attempts),
@@ -172,15 +206,29 @@ class Member:
                 return await self._attempt(call)
         raise AssertionError("tenacity ends with an answer or its error")
 
-    async def _attempt(self, call: Call) -> list[tuple[Completion, Decimal]]:
-        """Sends the call once; again only where it was sent too early and may wait."""
+    async def _attempt(
+        self, call: Call, failure: TeacherError | None = None
+    ) -> list[tuple[Completion, Decimal]]:
+        """Sends the call once; again only where it was sent too early and may wait.
+
+        Args:
+            call: what is asked.
+            failure: what became of it, where it was sent at once.
+        """
+        permits = self._health.concurrency
         refused = False
         while True:
             try:
+                if failure:
+                    first, failure = failure, None
+                    raise first
                 await self._recovery(call)
-                async with self._health.concurrency.permit(first=refused):
+                await permits.acquire(first=refused)
+                try:
                     await self._clear(call)
                     return await self._send(call)
+                finally:
+                    permits.release()
             except (TeacherRateLimited, TeacherLeftAlone) as error:
                 if not self._worth_waiting(call):
                     raise
@@ -188,10 +236,19 @@ class Member:
 
     async def _recovery(self, call: Call) -> None:
         """Returns when the circuit lets a call through, and at once where it is worth no wait."""
-        while not self.well and self._worth_waiting(call):  # noqa: ASYNC110 - rare
-            await asyncio.sleep(max(self.returns_in_seconds, _POLL_SECONDS))
+        while not self.well and self._worth_waiting(call):
+            if self._look is None:
+                self._look = asyncio.Event()
+                pause = max(self.returns_in_seconds, _POLL_SECONDS)
+                asyncio.get_running_loop().call_later(pause, self._look_again)
+            await self._look.wait()  # all look together, so that they keep their order
         if not self.well:
             raise self._health.refusal()
+
+    def _look_again(self) -> None:
+        look, self._look = self._look, None
+        if look:
+            look.set()
 
     async def _clear(self, call: Call) -> None:
         """Waits until the provider takes another call, and the budget allows it."""
@@ -230,10 +287,9 @@ class Member:
             raise TeacherOverBudget("not called, since the budget is spent; raise budget_usd")
         circuit = self._health.enter()
         started, outcome = monotonic(), "cancelled"
-        timeout_seconds = self.settings.timeout_seconds - call.seconds
         try:
             with self.account.reserved(call.prompt):
-                answers = await self._in_time(call, timeout_seconds)
+                answers = await self._in_time(call)
                 tokens, costs = self.account.settle(call.prompt, answers)
         except TeacherTimeout as error:
             outcome = error.outcome
@@ -258,15 +314,18 @@ class Member:
             call.tokens.rate.correct(call.tokens, tokens)
         return list(zip(answers, costs, strict=True))
 
-    async def _in_time(self, call: Call, timeout_seconds: float) -> Sequence[Completion]:
+    async def _in_time(self, call: Call) -> Sequence[Completion]:
+        allowed, remaining = self.settings.timeout_seconds - call.seconds, _remaining(call)
         try:
-            async with Patience(timeout_seconds) as limit:
+            with Patience(min(allowed, remaining)) as limit:
                 return await self._complete(call)
         except TimeoutError:
-            if not limit.expired():
+            if not limit.over:
                 raise
+        if remaining < allowed:
+            raise TeacherTimeout(_NO_ANSWER)
         raise TeacherTimeout(
-            f"no answer within {timeout_seconds:.3g} s; raise timeout_seconds if that is too short"
+            f"no answer within {allowed:.3g} s; raise timeout_seconds if that is too short"
         )
 
     async def _complete(self, call: Call) -> Sequence[Completion]:
@@ -344,8 +403,8 @@ class Member:
         )
 
     def _back_in_time(self, call: Call) -> bool:
-        remaining = call.deadline - asyncio.get_running_loop().time()
-        return max(self._health.cooldown.remaining_seconds, self.returns_in_seconds) < remaining
+        pause = max(self._health.cooldown.remaining_seconds, self.returns_in_seconds)
+        return pause < _remaining(call)
 
     def _rates_taken(self, prompt: Prompt) -> bool:
         return bool(
@@ -356,6 +415,11 @@ class Member:
 
     def _expected_tokens(self, prompt: Prompt) -> int:
         return sum(self.account.expected_tokens(prompt))
+
+
+def _remaining(call: Call) -> float:
+    """Seconds until the prompt's time is over."""
+    return call.deadline - asyncio.get_running_loop().time()
 
 
 def _rate(make: Callable[[int], Rate], per_minute: int | None, before: Rate | None) -> Rate | None:

@@ -37,9 +37,12 @@ class Crowd:
         end = asyncio.Event()
 
         async def hold() -> None:
-            async with self.permits.permit(first=first):
+            await self.permits.acquire(first=first)
+            try:
                 self.entered.append(number)
                 await end.wait()
+            finally:
+                self.permits.release()
 
         self.ends.append(end)
         self.calls.append(asyncio.create_task(hold()))

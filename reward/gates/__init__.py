@@ -57,6 +57,8 @@ class AnswerGates:
         """
         if self._closed:
             raise RewardError("the gates are closed; open the engine again")
+        if not self._gates:
+            return [()] * len(candidates)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._inspect, prompt, candidates)
 
