@@ -11,7 +11,6 @@ import os
 import shlex
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
@@ -24,11 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     import server
-    from arbitrage.display import Progress
-    from arbitrage.v1.arbitrage_pb2_grpc import ArbitrageServiceAsyncStub
+    from arbitrage.estimate.forecast import Estimate
+    from replay import Report
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
-_DEMO_IN_FLIGHT = 6
 _out = Console(highlight=False, markup=False)
 
 
@@ -140,7 +138,7 @@ async def _run(options: argparse.Namespace) -> int:
     sink = dataclasses.replace(settings.sink, path=options.output)
     settings = dataclasses.replace(settings, sink=sink)
     if options.dry_run:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _let_interrupt()
         for line in run_command.dry_run(settings, options.prompts, options.limit):
             print(line)
         return DONE
@@ -162,47 +160,18 @@ async def _run(options: argparse.Namespace) -> int:
 
 async def _estimate(options: argparse.Namespace) -> int:
     import estimate  # noqa: PLC0415 - as above
-    from arbitrage import prompts  # noqa: PLC0415 - as above
-    from arbitrage.engine import JOB  # noqa: PLC0415 - as above
-    from arbitrage.journal import answered  # noqa: PLC0415 - as above
-    from sink.layout import Layout  # noqa: PLC0415 - as above
 
+    _let_interrupt()
     settings = config.load(options.config)
-    done = None
-    if options.output:
-        sink = dataclasses.replace(settings.sink, path=options.output)
-        settings = dataclasses.replace(settings, sink=sink)
-        done = answered(Layout(options.output).journal, JOB)
-    # long work off the loop's turn: Ctrl-C has to reach it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    read = prompts.read(options.prompts)
-    policy = estimate.learned(settings)
-    found = await estimate.estimate(settings, read, policy=policy, done=done)
-    if options.json:
-        print(json.dumps(found.plain(), ensure_ascii=False, allow_nan=False, indent=2))
-    else:
-        _out.print(*found.parts(), sep="\n")
+    _tell(await estimate.of_files(settings, options.prompts, options.output), options)
     return DONE
 
 
 async def _export(options: argparse.Namespace) -> int:
     import dataset_commands  # noqa: PLC0415 - as above
 
-    filters = dataset_commands.filters(
-        languages=options.language,
-        min_reward=options.min_reward,
-        min_margin=options.min_margin,
-        balance=options.balance,
-        keep=options.keep,
-        rejected=options.rejected,
-        dedupe=options.dedupe,
-        dedupe_answers=options.dedupe_answers,
-        decontaminate=tuple(options.decontaminate),
-        only_trainable=options.only_trainable,
-        seed=options.seed,
-    )
-    # long work off the loop's turn: Ctrl-C has to reach it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _let_interrupt()
+    filters = dataset_commands.filters(vars(options))
     command = shlex.join(["arbitrage", *sys.argv[1:]])
     print(
         await dataset_commands.export(
@@ -229,13 +198,9 @@ async def _replay(options: argparse.Namespace) -> int:
         fan_out=options.fan_out,
         seed=options.seed,
     )
-    # long work off the loop's turn: Ctrl-C has to reach it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _let_interrupt()
     report = await replay(options.logs, policy, settings.teachers if settings else ())
-    if options.json:
-        print(json.dumps(report.plain(), ensure_ascii=False, allow_nan=False, indent=2))
-    else:
-        _out.print(*report.parts(), sep="\n")
+    _tell(report, options)
     if report.refusal:
         raise errors.ArbitrageError(f"the log does not tell: {report.refusal}")
     return DONE
@@ -259,8 +224,7 @@ async def _reward_train(options: argparse.Namespace) -> int:
         device=options.device,
         seed=options.seed,
     )
-    # hours of work off the loop's turn: Ctrl-C has to reach it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _let_interrupt()
     report = train(settings, lambda line: print(line, flush=True))
     print("\n".join(report.lines()))
     kind = "transformers" if settings.whole else "embedded"
@@ -269,78 +233,22 @@ async def _reward_train(options: argparse.Namespace) -> int:
 
 
 async def _demo(options: argparse.Namespace) -> int:
-    """The main job on embedded teachers: a real server, a real client, a real dataset."""
-    import server  # noqa: PLC0415 - as above
-    from arbitrage.client import connected  # noqa: PLC0415 - as above
-    from arbitrage.display import Progress, favourites  # noqa: PLC0415 - as above
-    from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
+    import demo_command  # noqa: PLC0415 - as above
 
-    examples = _examples()
-    lines = (examples / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    folder = _unused(options.output)
-    settings = dataclasses.replace(
-        config.load(examples / "embedded.toml"),
-        service=config.Service(listen="127.0.0.1:0", metrics="127.0.0.1:0"),
-        sink=config.Sink(path=folder),
-    )
-    _out.print("loading the teachers and the reward model; the first time takes a minute")
-    async with server.running(settings) as running, connected(running.address) as stub:
-        _out.print(f"serving on {running.address}, metrics at {running.metrics_url}")
-        with Progress(_out, len(lines), len(settings.teachers)) as progress:
-            await _send_all(stub, [json.loads(line) for line in lines], progress)
-        policy = await stub.GetPolicy(pb.GetPolicyRequest())
-    _out.print(favourites(policy))
-    for reason in progress.failures:
-        _out.print(f"no sample: {reason}")
-    print(_HOW_TO_GO_ON.format(folder=folder, samples=progress.samples, bin=_commands()))
-    return DONE if progress.samples else FAILED
+    return DONE if await demo_command.run(options.output, _out) else FAILED
 
 
-_HOW_TO_GO_ON = """
-{samples} samples are in {folder}/data, one folder a language; {folder}/README.md is their card.
-  {bin}/python -c "import datasets as d; print(d.load_dataset('{folder}', 'de')['train'][0])"
-
-With teachers of your own: copy examples/embedded.toml, replace a teacher by yours, such as
-  [[teachers]]
-  name = "mine"
-  kind = "openai"                          # vLLM, SGLang, TGI, llama.cpp, most hosts
-  model = "Qwen/Qwen3-8B"
-  base_url = "http://127.0.0.1:8000/v1"
-  api_key_env = "MY_API_KEY"               # the variable's name, if it needs a key
-and run:  {bin}/arbitrage serve -c mine.toml
-then:     {bin}/arbitrage complete "Wo liegt Lima?"
-"""
+def _let_interrupt() -> None:
+    """Lets Ctrl-C reach long work that leaves the loop no turn."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-async def _send_all(
-    stub: ArbitrageServiceAsyncStub, prompts: Sequence[dict[str, Any]], progress: Progress
-) -> None:
-    import grpc  # noqa: PLC0415 - as above
-
-    from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
-
-    free = asyncio.Semaphore(_DEMO_IN_FLIGHT)
-
-    async def send(prompt: dict[str, Any]) -> None:
-        message = pb.Prompt(
-            id=prompt["id"],
-            text=prompt["prompt"],
-            language=prompt["language"],
-            domain=prompt["domain"],
-        )
-        async with free:
-            try:
-                response = await stub.Complete(pb.CompleteRequest(prompt=message))
-                progress.add(response.sample)
-            except grpc.aio.AioRpcError as error:
-                # nobody wins only after everyone was asked
-                nobody_won = error.code() is grpc.StatusCode.FAILED_PRECONDITION
-                calls = progress.teachers if nobody_won else 0
-                progress.fail(f"{prompt['id']}: {error.details()}", calls=calls)
-
-    async with asyncio.TaskGroup() as group:
-        for prompt in prompts:
-            group.create_task(send(prompt))
+def _tell(found: Estimate | Report, options: argparse.Namespace) -> None:
+    """Prints figures for people, or as JSON."""
+    if options.json:
+        print(json.dumps(found.plain(), ensure_ascii=False, allow_nan=False, indent=2))
+    else:
+        _out.print(*found.parts(), sep="\n")
 
 
 def _stdin() -> str:
@@ -362,26 +270,6 @@ def _ending(candidate: Any) -> str:
     if candidate.gates:
         return f"{candidate.teacher} stopped by {', '.join(g.gate for g in candidate.gates)}"
     return f"{candidate.teacher} {candidate.reward:+.2f}"
-
-
-def _examples() -> Path:
-    """The folder of examples: in a wheel beside the core, in a checkout at its root."""
-    core = Path(__file__).parent / "arbitrage" / "examples"
-    return core if core.is_dir() else Path(__file__).parent / "examples"
-
-
-def _commands() -> Path:
-    """Where this environment's commands lie, from here."""
-    return Path(os.path.relpath(sys.prefix)) / "bin"
-
-
-def _unused(folder: Path) -> Path:
-    """The folder, or the first of `folder-2`, `folder-3`, ... that holds nothing yet."""
-    candidate, number = folder, 1
-    while candidate.exists() and (not candidate.is_dir() or any(candidate.iterdir())):
-        number += 1
-        candidate = folder.with_name(f"{folder.name}-{number}")
-    return candidate
 
 
 def _complain(options: argparse.Namespace, what: object, status: int) -> int:

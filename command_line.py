@@ -119,7 +119,14 @@ def _add_export(commands: Any) -> None:
         "--to", type=Path, required=True, metavar="PATH", help="a folder, *.jsonl or *.parquet"
     )
     export.add_argument(
-        "-l", "--language", type=_utf8, action="append", default=[], help="this one; repeatable"
+        "-l",
+        "--language",
+        dest="languages",
+        metavar="LANGUAGE",
+        type=_utf8,
+        action="append",
+        default=[],
+        help="this one; repeatable",
     )
     export.add_argument("--min-reward", metavar="X", help="a reward, or N%% of each language's")
     export.add_argument("--min-margin", metavar="X", help="the same of margins")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 import router
@@ -18,7 +19,7 @@ from sink.quality.floors import Floor
 from sink.report import write as draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from arbitrage.types import Estimate, TeacherInfo
@@ -87,37 +88,32 @@ def _learned(path: Path) -> Sequence[Estimate]:
     return [estimate for tag in languages(policy) for estimate in explain(policy, tag, arms)]
 
 
-def filters(
-    *,
-    languages: Sequence[str] = (),
-    min_reward: str | None = None,
-    min_margin: str | None = None,
-    balance: str | None = None,
-    **others: Any,
-) -> Filters:
+def filters(typed: Mapping[str, Any]) -> Filters:
     """The filters that a user has written.
 
     Args:
-        languages: tags, in any spelling.
-        min_reward: `0.5`, or `25%` for the lowest quarter of each language.
-        min_margin: the same of margins.
-        balance: a number, `min` or `median`.
-        others: fields of `Filters`, as they are.
+        typed: what was typed, by the fields of `Filters`; what else is in it has no say.
+            Languages are tags in any spelling; a least reward, or margin, is `0.5`, or `25%`
+            for the lowest quarter of each language; a balance is a number, `min` or `median`.
 
     Raises:
         ConfigError: one of them is wrong.
     """
+    values = {field.name: typed.get(field.name) for field in fields(Filters)}
+    return Filters(
+        **{
+            name: _READERS[name](value) if name in _READERS else value
+            for name, value in values.items()
+            if value is not None
+        }
+    )
+
+
+def _tags(written: Sequence[str]) -> tuple[str, ...]:
     try:
-        tags = tuple(map(normalise, languages))
+        return tuple(map(normalise, written))
     except InvalidPrompt as error:
         raise ConfigError(str(error)) from None
-    return Filters(
-        languages=tags,
-        min_reward=None if min_reward is None else Floor.parse(min_reward),
-        min_margin=None if min_margin is None else Floor.parse(min_margin),
-        balance=None if balance is None else _most(balance),
-        **others,
-    )
 
 
 def _most(text: str) -> Most:
@@ -126,6 +122,15 @@ def _most(text: str) -> Most:
     if text.isascii() and text.isdecimal() and int(text):
         return int(text)
     raise ConfigError(f"{text!r} is no balance; give a number from 1 on, 'min' or 'median'")
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "languages": _tags,
+    "min_reward": Floor.parse,
+    "min_margin": Floor.parse,
+    "balance": _most,
+    "decontaminate": tuple,
+}
 
 
 def _lines(report: Report) -> Iterator[str]:

@@ -5,26 +5,30 @@ policy does with such prompts it is asked once for each. No teacher is called.
 
 Example:
     settings = config.load("config.toml")
-    found = await estimate.estimate(settings, prompts.read(["prompts.jsonl"]))
+    found = await estimate.of_files(settings, ["prompts.jsonl"])
     print(found.total.usd.expected, found.seconds.expected)
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import router
-from arbitrage import config
-from arbitrage.census import BY_SCRIPT, Census
+from arbitrage import config, prompts
+from arbitrage.engine import JOB
 from arbitrage.errors import ConfigError
-from arbitrage.forecast import Estimate, Part, Range, Use
+from arbitrage.estimate.census import BY_SCRIPT, Census
+from arbitrage.estimate.forecast import Estimate, Part, Range, Use
+from arbitrage.estimate.outlay import USUAL_ANSWER, Judge, Outlay
+from arbitrage.journal import answered
 from arbitrage.language import UNDETERMINED, normalise, same
-from arbitrage.outlay import USUAL_ANSWER, Judge, Outlay
 from arbitrage.types import Context
 from reward.judge import judge_teacher
 from router.outlook import Outlook
 from router.snapshots import keeper, snapshot
+from sink.layout import Layout
 from teachers.tokens import TokenCounter
 
 if TYPE_CHECKING:
@@ -37,6 +41,26 @@ if TYPE_CHECKING:
 _HERE = frozenset({"llama_cpp", "vllm", "scripted"})  # kinds that run in this process, unpaid
 _MILLION = 1_000_000
 _SOME = 0.01  # share of stopped answers that is worth a word
+
+
+async def of_files(
+    settings: config.Config, sources: Sequence[str], output: Path | None = None
+) -> Estimate:
+    """Says what `arbitrage run` takes.
+
+    Args:
+        settings: of the run.
+        sources: files and folders of prompts; `-` for standard input.
+        output: its folder, for what is left of a run that was begun.
+
+    Raises:
+        ConfigError, SnapshotError: as of `estimate`.
+    """
+    done = None
+    if output:
+        settings = replace(settings, sink=replace(settings.sink, path=output))
+        done = answered(Layout(output).journal, JOB)
+    return await estimate(settings, prompts.read(sources), done=done)
 
 
 async def estimate(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from arbitrage.outlay import Asked, Seconds
+from arbitrage.estimate.outlay import Asked, Seconds
 from router.experience.costs import CALLS, LOGS, SQUARES, TIMED
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from router.experience.belief import STOPPED_AT
 from router.experience.judgement import judgements
+from router.experience.sums import STOPPED_AT
 from router.joint import Joints
 from router.lottery import Listed, Uniform
 from router.policy import OneWave

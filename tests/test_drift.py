@@ -105,6 +105,15 @@ def test_an_easier_language_is_no_change_of_its_arms() -> None:
     assert belief.posterior(("de", ""), None, ["fair"]).mean[0] == pytest.approx(0.0, abs=0.2)
 
 
+def test_arms_that_join_later_are_followed_beside_what_prompts_are_like() -> None:
+    belief, x = Belief(features=2, drifts=True), np.array([1.0, -1.0])
+    for number in range(60):
+        for arm in range(number // 10 + 1):
+            belief.learn(("de", ""), x, [(f"arm-{arm}", float(arm))])
+    mean = belief.posterior(("de", ""), x, [f"arm-{arm}" for arm in range(6)]).mean
+    assert (np.diff(mean) > 0.0).all()
+
+
 def test_replicas_that_have_seen_the_same_change_agree_when_merged() -> None:
     parts = Belief(drifts=True), Belief(drifts=True)
     for number, part in enumerate(parts):

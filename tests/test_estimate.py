@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import assembly
-from arbitrage import config, prompts, tokens
+from arbitrage import config, prompts
 from arbitrage.errors import SnapshotError
+from arbitrage.estimate import tokens
 from arbitrage.prompts import Rejected
 from arbitrage.types import Message, Prompt
 from estimate import estimate, learned
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from arbitrage.forecast import Estimate, Range
+    from arbitrage.estimate.forecast import Estimate, Range
 
 PROMPTS = [
     Prompt.of(f"{text} Nummer {number}", language=language)

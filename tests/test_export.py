@@ -601,13 +601,12 @@ async def test_a_log_that_leaves_nothing_is_told_and_writes_nothing(tmp_path: Pa
 
 
 def test_what_a_user_writes_becomes_filters() -> None:
-    written = dataset_commands.filters(
-        languages=["de-AT", "zh_TW"], min_reward="25%", balance="9", dedupe=0.8
-    )
+    typed = {"languages": ["de-AT", "zh_TW"], "min_reward": "25%", "balance": "9", "dedupe": 0.8}
+    written = dataset_commands.filters({**typed, "min_margin": None, "command": "export"})
     floor = Floor(0.25, share=True)
     wanted = Filters(languages=("de", "zh-Hant"), min_reward=floor, balance=9, dedupe=0.8)
     assert written == wanted
-    assert dataset_commands.filters(balance="min").balance == "min"
+    assert dataset_commands.filters({"balance": "min"}).balance == "min"
 
 
 @pytest.mark.parametrize(
@@ -621,7 +620,7 @@ def test_what_a_user_writes_becomes_filters() -> None:
 )
 def test_a_filter_that_is_none_is_told_on_one_line(setting: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        dataset_commands.filters(**setting)
+        dataset_commands.filters(setting)
 
 
 async def test_a_similarity_of_zero_is_refused_and_not_left_unused(tmp_path: Path) -> None:

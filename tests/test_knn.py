@@ -17,8 +17,8 @@ from hypothesis.extra import numpy as some
 from arbitrage import config
 from arbitrage.types import Candidate, Completion, Context, Score, Verdict
 from router import neighbours
-from router.experience.belief import STOPPED_AT
 from router.experience.memory import Memory
+from router.experience.sums import STOPPED_AT
 from router.knn import Knn
 from router.neighbours import Neighbours
 from router.snapshots.snapshot import Snapshot

@@ -359,6 +359,17 @@ def test_a_line_of_any_length_is_passed_over_without_being_held(
     assert peak < 20 * largest
 
 
+def test_a_long_field_of_csv_is_read_whatever_the_process_allows(tmp_path: Path) -> None:
+    text = "Wörter, " * 50_000
+    before = csv.field_size_limit(100)
+    try:
+        (prompt,) = read(file(tmp_path, "p.csv", delimited([{"prompt": text}])))
+        assert csv.field_size_limit() == 100
+    finally:
+        csv.field_size_limit(before)
+    assert prompt == Prompt.of(text)
+
+
 def test_a_quote_that_is_never_closed_takes_no_other_record_with_it(tmp_path: Path) -> None:
     text = 'id,prompt\n1,a\n2,"b\n3,c\n4,"d "" d"\n5,"e"e\n6,f,f\n7\n\n8,"g\n\ng"\n'
     got = read(file(tmp_path, "p.csv", text))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections import deque
-from typing import TYPE_CHECKING
+from importlib.util import find_spec, module_from_spec
+from typing import TYPE_CHECKING, Any
 
 from arbitrage.prompts.fields import KNOWN
 from arbitrage.prompts.lines import not_utf8, numbered
@@ -20,6 +20,24 @@ if TYPE_CHECKING:
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _UNDONE_LINES = 1000  # of a broken record that are read again, each as if a record began there
+
+
+def _module_of_our_own() -> Any:
+    """The standard library's `csv`, whose limit of a field is not the process's.
+
+    The limit belongs to the module, and an extension module may be there more than once
+    (PEP 630); where it may not, this is the process's after all.
+    """
+    spec = find_spec("_csv")
+    if spec is None or spec.loader is None:
+        raise ImportError("_csv: this Python has no csv")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.field_size_limit(max(module.field_size_limit(), 2 * LARGEST))  # ours is below
+    return module
+
+
+_csv = _module_of_our_own()
 
 
 def check(source: Source) -> None:
@@ -58,14 +76,13 @@ class _Records:
     """
 
     def __init__(self, source: Source, stream: BinaryIO) -> None:
-        csv.field_size_limit(max(csv.field_size_limit(), 2 * LARGEST))  # ours is below
         self._source = source
         self._lines = numbered(source, stream)
         self._again: deque[tuple[int, bytes]] = deque()
         self._taken: list[tuple[int, bytes]] = []
         self._bytes = 0
         self._broken: Broken | None = None
-        self._reader = csv.reader(self, delimiter=_DELIMITERS[source.kind], strict=True)
+        self._reader = _csv.reader(self, delimiter=_DELIMITERS[source.kind], strict=True)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -108,7 +125,7 @@ class _Records:
                 cells = next(self._reader)
             except StopIteration:
                 return
-            except (csv.Error, _TooLarge) as error:
+            except (_csv.Error, _TooLarge) as error:
                 cells = self._undone(error)
             if cells:  # there are none in an empty line
                 raw = b"".join(line for _, line in self._taken)

@@ -10,11 +10,12 @@ import numpy as np
 
 from arbitrage.errors import SnapshotError
 from router.experience.basis import Basis
-from router.experience.belief import STOPPED_AT, Belief
+from router.experience.belief import Belief
 from router.experience.costs import Costs
 from router.experience.judgement import judgements
 from router.experience.leaf import leaf_of
 from router.experience.memory import Memory
+from router.experience.sums import STOPPED_AT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from router.arrays import grown
 from router.experience.drift import Drift
-from router.experience.families import family
+from router.experience.evidence import Evidence
 from router.experience.slopes import Slopes
-from router.experience.statistics import FIGURES, SCORED, SQUARES, STOPPED, TOTAL, Statistics
-from router.experience.tree import ROOT, UNKNOWN, Tree
+from router.experience.statistics import SCORED, TOTAL, Statistics
+from router.experience.sums import SOME, STOPPED_AT, Sums
 from router.experience.units import FREEDOM, Scale, Units
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from router.experience.judgement import Judgement
     from router.experience.leaf import Leaf
 
-STOPPED_AT = -3.0
-"""What an answer that a gate stopped counts for, in spreads from the language's level."""
-
 _STEPS = np.array([0.25, 0.02, 0.05, 0.02])  # expected variances, in squared spreads ...
 _STEPS_STRENGTH = 2.0  # ... of the root, a family, a language, a domain in it
 _TURNS = 10  # of EM ...
@@ -32,8 +28,6 @@ _ROUNDS = 2  # ... and of finding levels and variances in turn
 _FIRST_TUNED = 20  # prompts before what languages share is first estimated, ...
 _TUNED_EVERY = 1.3  # ... and by what factor there are more when it is again
 _UNITS_EVERY = 1.05  # the same for the units of a language
-_DEPTH = len(_STEPS)
-_SOME = 1e-9  # stands in for no answers at all where they are divided by
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +154,8 @@ class Belief:
 
     def expected(self, leaves: Sequence[Leaf], arms: Sequence[str]) -> FloatArray:
         """What arms are expected to get in leaves, in spreads from the level, `(leaves, arms)`."""
-        paths = np.array([self._path(leaf) for leaf in leaves], dtype=np.intp).reshape(-1, _DEPTH)
         columns = np.array([self.statistics.arms.get(arm, -1) for arm in arms], dtype=np.intp)
-        believed = self._tree.believe(paths.T[:, :, None], columns)
+        believed = self._evidence.believe_all(leaves, columns)
         means = believed[..., 1:] / believed[..., :1]
         expected: FloatArray = means[..., 0]
         if self._drift:
@@ -210,10 +203,10 @@ class Belief:
             self._settle()
             self._slopes.tune(*self._regression(), turns=_TURNS)
             paces = np.broadcast_to(self._paces, (len(self._slopes.mean), len(self._paces)))
-            rest = self._tree.explaining(np.hstack([self._slopes.mean, paces]))
+            rest = self._evidence.tree.explaining(np.hstack([self._slopes.mean, paces]))
             rest.learn_steps(_STEPS_STRENGTH, _TURNS)
-            self._steps = self._tree.steps = rest.steps
-            self._tree.retell()
+            self._steps = self._evidence.tree.steps = rest.steps
+            self._evidence.tree.retell()
             # of all languages at once, by what each says now: whatever their order
             self._units = {language: self._levelled(language) for language in scales}
         self._settle()
@@ -259,7 +252,7 @@ class Belief:
             answers behind that, `(arms, paces)`.
         """
         features = self.statistics.features
-        believed = self._tree.believe(self._path(leaf), columns)
+        believed = self._evidence.believe(leaf, columns)
         variance = 1.0 / believed[:, 0]
         mean = believed[:, 1] * variance
         counted = believed[:, 2 + features :] * variance[:, None]
@@ -282,7 +275,7 @@ class Belief:
         mean, variance, counted = self._standing(leaf, x, arms)
         away = np.bincount(place, y) / count - mean
         # a language's level is no better known than by its prompts so far
-        uncertain = variance + units.noise * (1.0 / count + 1.0 / max(heard, _SOME))
+        uncertain = variance + units.noise * (1.0 / count + 1.0 / max(heard, SOME))
         moved = drift.learn(arms, away[:, None] + counted, uncertain, self.prompts + 1)
         return units.spread * moved[place]
 
@@ -296,17 +289,8 @@ class Belief:
 
     def _settle(self) -> None:
         """Works out anew all that follows from the statistics, the units and the variances."""
-        width, features = self.statistics.sums.shape[1], self.statistics.features
-        if self._drift:
-            self._drift.widen(width)
-        # how far arms had moved goes along with their rewards, as the features do
-        self._tree = Tree(self._steps, width, features + len(self._paces))
-        self._inner: dict[str, tuple[int, int]] = {}  # nodes of a language's family and its own
-        self._families: dict[str, int] = {}
-        self._nodes: list[int] = []  # of the rows of the statistics
-        # of each row and arm: features times rewards, around the means of both
-        self._products: FloatArray = np.zeros((1, width, features))
-        self._all_products: FloatArray = np.zeros((width, features))
+        self._evidence = Evidence(self.statistics, self._steps, len(self._paces))
+        self._plant()
         for language in self.statistics.languages:
             if language in self._units:
                 self._hear(language, self.statistics.rows(language))
@@ -343,7 +327,7 @@ class Belief:
         asked = np.flatnonzero(figures[:, SCORED])
         if not len(asked):
             return units
-        expected = self._tree.expect((ROOT, *self._inner[language]))[asked]
+        expected = self._evidence.expect(language)[asked]
         answers = figures[asked, SCORED]
         moved = self.statistics.moved[rows][:, asked, : len(paces)].sum(axis=0) @ paces
         y = ((figures[asked, TOTAL] - moved) / answers - units.level) / units.spread
@@ -356,82 +340,25 @@ class Belief:
         """Squares of a language's rewards around the means of leaf and arm, and their freedom."""
         cells = self.statistics.sums[self.statistics.rows(language)]
         units = Units.of(scale, self._usual, self._noise)
-        sums = _Sums(cells, self.statistics.features, units)
+        sums = Sums(cells, self.statistics.features, units)
         # rounding may leave a negative sum of squares
-        scatter = max(float((sums.yy - sums.y**2 / np.maximum(sums.answers, _SOME)).sum()), 0.0)
+        scatter = max(float((sums.yy - sums.y**2 / np.maximum(sums.answers, SOME)).sum()), 0.0)
         return scatter, float(np.maximum(sums.answers - 1.0, 0.0).sum())
 
     def _hear(self, language: str, rows: IntArray) -> None:
         """Tells the tree and the slopes what some leaves of a language have to say."""
-        statistics = self.statistics
         self._plant()
-        units = self._units[language]
-        sums = _Sums(statistics.sums[rows], statistics.features, units)
-        parts = [sums.answers[..., None], sums.y[..., None], sums.x]
-        if self._drift:
-            parts.append(statistics.moved[rows] / units.spread)
-        evidence = np.concatenate(parts, axis=-1) / units.noise
-        self._tree.tell(np.array([self._nodes[row] for row in rows]), evidence)
-        if statistics.features:
-            mean = sums.y / np.maximum(sums.answers, _SOME)
-            products = sums.xy - sums.x * mean[..., None]
-            width = products.shape[1]
-            self._all_products[:width] += (products - self._products[rows, :width]).sum(axis=0)
-            self._products[rows, :width] = products
+        self._evidence.hear(self._units[language], rows)
 
     def _plant(self) -> None:
-        """Makes room in the tree for leaves and arms that are new in the statistics."""
+        """Makes room for leaves and arms that are new in the statistics."""
         width = self.statistics.sums.shape[1]
-        if width > len(self._all_products):
-            self._tree.widen(width)
-            if self._drift:
-                self._drift.widen(width)
-            self._all_products = grown(self._all_products, width)
-        if len(self._nodes) < len(self.statistics.leaves):
-            for language, _ in list(self.statistics.leaves)[len(self._nodes) :]:
-                if language not in self._inner:
-                    name = family(language)
-                    if name not in self._families:
-                        self._families[name] = self._tree.add(ROOT)
-                    node = self._tree.add(self._families[name])
-                    self._inner[language] = (self._families[name], node)
-                self._nodes.append(self._tree.add(self._inner[language][1]))
-        self._products = grown(self._products, len(self._nodes), width)
-
-    def _path(self, leaf: Leaf) -> tuple[int, ...]:
-        inner = self._inner.get(leaf[0])
-        if inner is None:
-            return (ROOT, self._families.get(family(leaf[0]), UNKNOWN), UNKNOWN, UNKNOWN)
-        row = self.statistics.leaves.get(leaf)
-        return (ROOT, *inner, UNKNOWN if row is None else self._nodes[row])
+        self._evidence.plant()
+        self._slopes.widen(width)
+        if self._drift:
+            self._drift.widen(width)
 
     def _regression(self) -> tuple[FloatArray, FloatArray, FloatArray, float]:
         """What the slopes are learned from."""
         statistics = self.statistics
-        return statistics.judged, statistics.scatter, self._all_products, self._noise
-
-
-class _Sums:
-    """The sums of some leaves in a language's units, stopped answers among them.
-
-    Attributes:
-        answers: `(leaves, arms)`, how many.
-        y: `(leaves, arms)`, sum of their rewards.
-        yy: `(leaves, arms)`, sum of the squares of these.
-        x: `(leaves, arms, features)`, sum of their prompts' features.
-        xy: `(leaves, arms, features)`, sum of the features times the rewards.
-    """
-
-    def __init__(self, cells: FloatArray, features: int, units: Units) -> None:
-        scored, total, squares = cells[..., SCORED], cells[..., TOTAL], cells[..., SQUARES]
-        stopped = cells[..., STOPPED]
-        level, spread = units.level, units.spread
-        self.answers = scored + stopped
-        self.y = (total - scored * level) / spread + STOPPED_AT * stopped
-        distances = (squares - 2.0 * level * total + scored * level**2) / spread**2
-        self.yy = distances + STOPPED_AT**2 * stopped
-        x, rx, stopped_x = (
-            cells[..., FIGURES + i * features : FIGURES + (i + 1) * features] for i in range(3)
-        )
-        self.x = x + stopped_x
-        self.xy = (rx - level * x) / spread + STOPPED_AT * stopped_x
+        return statistics.judged, statistics.scatter, self._evidence.products, self._noise

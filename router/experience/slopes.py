@@ -54,7 +54,7 @@ class Slopes:
             products: `(arms, features)`, of x and the rewards in spreads, around theirs.
             noise: variance of a reward, in squared spreads.
         """
-        self._widen(len(answers))
+        self.widen(len(answers))
         features = self.mean.shape[1]
         for arm in arms if features else ():
             if answers[arm] < _STALE * self._solved[arm]:
@@ -75,7 +75,7 @@ class Slopes:
         turns: int,
     ) -> None:
         """Estimates the prior's variance by so many turns of EM, and solves for all slopes."""
-        self._widen(len(answers))
+        self.widen(len(answers))
         features = self.mean.shape[1]
         known = np.flatnonzero(answers)
         self.variance = _VARIANCE
@@ -97,6 +97,15 @@ class Slopes:
         variance = (away * np.matmul(self._covariance[arms], away)).sum(axis=(1, 2))
         return mean, variance
 
+    def widen(self, arms: int) -> None:
+        """Makes room for so many arms."""
+        before = len(self._solved)
+        if arms > before:
+            self.mean = grown(self.mean, arms)
+            self._covariance = grown(self._covariance, arms)
+            self._solved = grown(self._solved, arms)
+            self._covariance[before:] = np.eye(self.mean.shape[1]) * self.variance
+
     def state(self) -> dict[str, Any]:
         """Everything, for a snapshot."""
         return {
@@ -115,11 +124,3 @@ class Slopes:
         self._covariance = np.array(state["covariance"], dtype=np.float32)
         self._solved = np.array(state["solved"], dtype=np.float64)
         return self
-
-    def _widen(self, arms: int) -> None:
-        before = len(self._solved)
-        if arms > before:
-            self.mean = grown(self.mean, arms)
-            self._covariance = grown(self._covariance, arms)
-            self._solved = grown(self._solved, arms)
-            self._covariance[before:] = np.eye(self.mean.shape[1]) * self.variance

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from router.experience.belief import STOPPED_AT
 from router.experience.judgement import judgements
+from router.experience.sums import STOPPED_AT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from arbitrage.disk import sync_folder
 from arbitrage.errors import ConfigError, SinkError
-from sink.export.rows import readable
 from sink.layout import folder
+from sink.schema import readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

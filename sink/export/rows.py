@@ -150,14 +150,3 @@ def _pair(sample: Sample, winner: Candidate, rejected: Rejected, seed: int) -> L
 
 def _text(candidate: Candidate | None) -> str:
     return candidate.completion.text if candidate and candidate.completion else ""
-
-
-def readable(value: Any) -> Any:
-    """The same row with U+FFFD for lone surrogates, which no file of text can hold."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {name: readable(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [readable(part) for part in value]
-    return value

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arbitrage import config
-from arbitrage.forecast import Part, Range, Use
+from arbitrage.estimate.forecast import Part, Range, Use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from arbitrage.census import Tally
+    from arbitrage.estimate.census import Tally
 
 USUAL_ANSWER = 512
 """Tokens of an answer of which nobody knows more: the pool's own guess, for its budget."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from arbitrage import tokens
+from arbitrage.estimate import tokens
+from arbitrage.estimate.tokens import Tokens
 from arbitrage.language import UNDETERMINED
 from arbitrage.prompts import Rejected
-from arbitrage.tokens import Tokens
 from arbitrage.types import Completion
 
 if TYPE_CHECKING:
