@@ -27,9 +27,10 @@ from reward.judge import judge_teachers
 from reward.language import Detector
 from router.encoders import open_encoder
 from router.snapshots import keeper, warm_start
+from sink.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from arbitrage.events import Event
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 _LOG = logging.getLogger(__name__)
-_RELEARNED = 256  # samples at a time
+_RELEARNED = 256  # samples read at a time
 _MANY = 5_000  # of which somebody who waits should hear
 
 
@@ -85,9 +86,9 @@ async def open(  # noqa: A001 - read as `assembly.open`
         if encoder:
             stack.push_async_callback(encoder.close)
         calibration = reward.open_calibration(settings.reward, _broadcast(observers))
-        learned = await _begin(policy, calibration, settings, encoder)
+        learned, of_jobs = await _begin(policy, calibration, settings, encoder)
         learning = keeper.Keeper(
-            settings.sink.path / keeper.FILE, policy, calibration, learned=learned
+            settings.sink.path / keeper.FILE, policy, calibration, learned=learned, jobs=of_jobs
         )
         # before the folder is another's to have
         stack.push_async_callback(learning.close)
@@ -113,13 +114,61 @@ async def open(  # noqa: A001 - read as `assembly.open`
             observers=[*observers, learning],
             deadline_seconds=settings.job.deadline_seconds,
         )
-        if (behind := await journal.last() - learned) > _MANY:
-            _LOG.warning("learning again from %d samples, which was not saved", behind)
-        while batch := await journal.after(learned, _RELEARNED):
-            await engine.relearn([sample for _, sample in batch])
-            learned = batch[-1][0]
-            learning.learned(learned)
+        await _catch_up(engine, learning, journal)
         yield engine
+
+
+@asynccontextmanager
+async def for_job(
+    engine: Engine,
+    settings: config.Config,
+    name: str,
+    output: Path,
+) -> AsyncIterator[Engine]:
+    """Opens an engine for a job beside another: with a folder of its own, and all else shared.
+
+    What the job learns, both know; what it pays is taken off the one budget.
+
+    Args:
+        engine: as `open` has made it.
+        settings: what it was made from.
+        name: the job's, in the ids of its samples.
+        output: the folder of its dataset.
+
+    Raises:
+        SinkError: the folder cannot be written or is in use; on closing, something could
+            not be published.
+    """
+    pool, learning = pool_of(engine), keeper_of(engine)
+    folder = replace(settings.sink, path=output, table=None)
+    samples = await sink.open(folder, teachers=pool.describe)
+    try:
+        cached = CachedPool(pool, samples.journal, pool.asked)
+        others = [observer for observer in engine.observers if observer is not learning]
+        its = replace(
+            engine,
+            job=name,
+            sink=samples,
+            pool=engine.pool if settings.job.cache else cached,
+            observers=[*others, learning.of_job(name)],
+        )
+        await _catch_up(its, learning, samples.journal, name)
+        yield its
+    finally:
+        await samples.close()
+
+
+async def relearn(engine: Engine, job: str, output: Path) -> None:
+    """Learns again what a job has taught and nobody has saved, as `for_job` does, too.
+
+    Raises:
+        SinkError: the job's samples cannot be read.
+    """
+    journal = await Journal.open(Layout(output).journal)
+    try:
+        await _catch_up(engine, keeper_of(engine), journal, job)
+    finally:
+        await journal.close()
 
 
 async def reload(engine: Engine, before: config.Config, after: config.Config) -> str:
@@ -159,20 +208,42 @@ def pool_of(engine: Engine) -> teachers.Pool:
 
 
 def journal_of(engine: Engine) -> Journal:
-    """The journal of an engine that `open` has made."""
+    """The journal of an engine that `open` or `for_job` has made."""
     return cast("sink.JournaledSink", engine.sink).journal
+
+
+def keeper_of(engine: Engine) -> keeper.Keeper:
+    """What saves what an engine has learned that `open` has made."""
+    return next(one for one in engine.observers if isinstance(one, keeper.Keeper))
+
+
+async def _catch_up(
+    engine: Engine, learning: keeper.Keeper, journal: Journal, job: str | None = None
+) -> None:
+    """Learns what stands in a journal and was not saved, in the order in which it came."""
+    learned, last = learning.last(job), await journal.last()
+    if last < learned:  # somebody has begun the folder anew
+        learning.learned(last, job)
+    if (behind := last - learned) > _MANY:
+        _LOG.warning("learning again from %d samples, which was not saved", behind)
+    while batch := await journal.after(learned, _RELEARNED):
+        for learned, sample in batch:
+            # one by one: the state is saved beside this, and must not be ahead of its number
+            await engine.relearn([sample])
+            learning.learned(learned, job)
 
 
 async def _begin(
     policy: Policy, calibration: Calibration, settings: config.Config, encoder: Encoder | None
-) -> int:
+) -> tuple[int, Mapping[str, int]]:
     """Lets the policy go on from the folder's file, or start warm.
 
     Returns:
-        Number of the last of the folder's samples that it has learned from.
+        Number of the last of the folder's samples that it has learned from, and the same
+        by job.
     """
-    learned = await keeper.restore(settings.sink.path / keeper.FILE, policy, calibration)
-    if learned is None:
+    kept = await keeper.restore(settings.sink.path / keeper.FILE, policy, calibration)
+    if kept is None:
         await warm_start.begin(
             policy,
             settings.policy.warm_start,
@@ -181,7 +252,8 @@ async def _begin(
             read=_logged,
             encoder=encoder,
         )
-    return learned or 0
+        return 0, {}
+    return kept.learned, kept.jobs
 
 
 def _logged(folders: Sequence[Path]) -> Iterable[Sample]:

@@ -6,11 +6,12 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+import job_learning
 import router
 from arbitrage import config, errors, wire
 from arbitrage.client import connected
 from arbitrage.disk import take_lock
-from arbitrage.display import learned
+from arbitrage.display.policy import learned
 from arbitrage.journal import Journal
 from arbitrage.language import normalise
 from arbitrage.v1 import arbitrage_pb2 as pb
@@ -77,7 +78,7 @@ async def save(source: config.Config | str, path: Path) -> str:
     else:
         taken = snapshot.load(_saved(source))
     # what its run has made of which samples is nothing to another's
-    snapshot.save(path, replace(taken, learned=0, calibration={}))
+    snapshot.save(path, replace(taken, learned=0, calibration={}, jobs={}))
     return f"{path}: policy {taken.kind!r}, {taken.version} prompts learned from"
 
 
@@ -97,7 +98,8 @@ async def reset(source: config.Config) -> str:
     journal = await Journal.open(file)
     try:
         fresh = snapshot.Snapshot.of(router.build(source.policy))
-        snapshot.save(path, replace(fresh, learned=await journal.last()))
+        learned = await journal.last(), await job_learning.last_samples(source)
+        snapshot.save(path, replace(fresh, learned=learned[0], jobs=learned[1]))
     finally:
         await journal.close()
     return f"{path}: forgotten; the next run on this folder begins to learn anew"

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import signal
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import assembly
 import sink
 from arbitrage import config, prompts
+from arbitrage.digests import changes, digests
+from arbitrage.display.job import JobDisplay
 from arbitrage.engine import JOB
 from arbitrage.errors import ConfigError
+from arbitrage.garbage import collect_seldom
 from arbitrage.job import Job
-from arbitrage.job_display import JobDisplay
 from arbitrage.journal import Journal, answered
 from arbitrage.language import UNDETERMINED
 from arbitrage.prompts import Rejected
+from arbitrage.prompts.count import rows_of
 from sink.layout import Layout
-from sink.quality.contamination import Contamination
-from sink.quality.duplicates import Duplicates
+from sink.quality.screen import screened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
     from arbitrage.job import Counts
-    from arbitrage.types import Prompt
 
 _GRACE_SECONDS = 30.0
 _AT_ONCE = 1024  # prompts that a dry run looks up together
 _TOLD = 10  # rejected rows that it names
-_NEWLINES = 1 << 20  # bytes that are looked through at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,7 @@ async def run(
                 console.print(line, soft_wrap=True)
             # of standard input, what was accepted is known to the journal alone
             before = await journal.unanswered() if prompts.STDIN in sources else ()
-            rows = _worth_answering(islice(read, options.limit), settings.job)
+            rows = screened(islice(read, options.limit), settings.job)
             job = Job(
                 chain(before, rows),
                 name=JOB,
@@ -99,7 +98,8 @@ async def run(
         finally:
             await journal.close()
         if more:
-            total = await asyncio.to_thread(_total, sources, options.limit)
+            known = await asyncio.to_thread(rows_of, sources), options.limit
+            total = min((count for count in known if count is not None), default=None)
             display = JobDisplay(console, job, total, preview=options.preview)
             await _answer(job, display, _paying(settings, options), options)
         elif pending:  # what an earlier run has left needs no models
@@ -119,7 +119,7 @@ def dry_run(
     languages: Counter[str] = Counter()
     rejected: list[Rejected] = []
     done = 0
-    rows = _worth_answering(islice(prompts.read(sources), limit), settings.job)
+    rows = screened(islice(prompts.read(sources), limit), settings.job)
     while batch := list(islice(rows, _AT_ONCE)):
         asked = [row for row in batch if not isinstance(row, Rejected)]
         rejected += [row for row in batch if isinstance(row, Rejected)]
@@ -136,27 +136,6 @@ def dry_run(
         yield f"  ... and {len(rejected) - _TOLD} more"
 
 
-def _worth_answering(
-    rows: Iterator[Prompt | Rejected], settings: config.Job
-) -> Iterator[Prompt | Rejected]:
-    """Rejects prompts that say what an earlier one has said, or what an evaluation set asks."""
-    leaks = Contamination.read(settings.decontaminate) if settings.decontaminate else None
-    seen = Duplicates(settings.dedupe) if settings.dedupe else None
-    for number, row in enumerate(rows, 1):
-        if isinstance(row, Rejected):
-            yield row
-            continue
-        text = "\n".join(m.content for m in row.messages if m.role == "user")
-        under = "\n".join(m.content for m in row.messages if m.role == "system")
-        why = None
-        if leaks is not None and (leak := leaks.overlap(text)):
-            why = f"overlaps with {leak.file}, line {leak.line}: {leak.ngram!r}"
-        elif seen is not None:
-            first = seen.seen(row.language, text, row.prompt_id, under=under)
-            why = f"says the same as prompt {first}" if first else None
-        yield Rejected.of(f"prompt {row.prompt_id}", number, why, text) if why else row
-
-
 def ending(counts: Counts, output: Path) -> str:
     """The last line of a run."""
     parts = [f"{counts.answered} prompts answered", f"{counts.known} before"]
@@ -168,6 +147,7 @@ def ending(counts: Counts, output: Path) -> str:
 
 async def _answer(job: Job, display: JobDisplay, settings: config.Config, options: Options) -> None:
     async with assembly.open(settings, [display]) as engine:
+        collect_seldom()
         with display, _interrupts(job, display, options.grace_seconds):
             await job.run(engine.arbitrate, assembly.journal_of(engine))
 
@@ -215,13 +195,12 @@ async def _changes(
     """
     facts = await journal.facts()
     files = await asyncio.to_thread(prompts.fingerprint, sources)
-    keys = _digests(settings)
+    keys = digests(settings)
     lines = []
     if "inputs" in facts:
         lines += prompts.differences(json.loads(facts["inputs"]), files)
     if "config" in facts:
-        before = json.loads(facts["config"])
-        changed = sorted(key for key in keys | before if keys.get(key) != before.get(key))
+        changed = changes(json.loads(facts["config"]), keys)
         reward = [key for key in changed if key.startswith("reward.")]
         if reward and not mixed:
             raise ConfigError(
@@ -237,33 +216,3 @@ async def _changes(
     journal.note("inputs", json.dumps(files))
     await journal.note("config", json.dumps(keys))
     return lines
-
-
-def _digests(settings: config.Config) -> dict[str, str]:
-    """A digest of every setting that shapes a sample, by its key."""
-    shaping: dict[str, Any] = {"reward": settings.reward, "policy": settings.policy}
-    shaping |= {f"teachers.{teacher.name}": teacher for teacher in settings.teachers}
-    return {
-        f"{section}.{field.name}": _digest(getattr(values, field.name))
-        for section, values in shaping.items()
-        for field in fields(values)
-    }
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:12]
-
-
-def _total(sources: Sequence[str], limit: int | None) -> int | None:
-    """How many rows there are, where that is told by newlines alone."""
-    total = 0
-    for source in sources:
-        if not source.endswith((".jsonl", ".ndjson")):
-            return limit
-        total += _newlines(Path(source))
-    return total if limit is None else min(total, limit)
-
-
-def _newlines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(_NEWLINES), b""))

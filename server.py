@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import math
 import signal
@@ -21,11 +20,15 @@ from prometheus_client.exposition import choose_encoder
 
 import assembly
 from arbitrage import config, errors, wire
+from arbitrage.garbage import collect_seldom
 from arbitrage.language import normalise
 from arbitrage.metrics import Metrics
+from arbitrage.registry import FILE, Registry
 from arbitrage.status import CODES, status_of
 from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
+from job_service import JobService
+from jobs import Jobs
 from reward.language import languages as detectable
 from router.explain import explain, languages
 from router.snapshots.snapshot import Snapshot
@@ -117,23 +120,6 @@ class ArbitrageService(pb_grpc.ArbitrageServiceServicer):
             yield
         finally:
             self._in_flight -= 1
-
-
-class JobService(pb_grpc.JobServiceServicer):
-    """`arbitrage.v1.JobService`, not offered by this version: each RPC says so."""
-
-    _REASON = "JobService: this server runs no jobs; call Complete per prompt"
-
-    async def _refuse(self, request: object, context: Context) -> NoReturn:
-        raise errors.NotBuilt(self._REASON)
-
-    CreateJob = GetJob = ListJobs = CancelJob = _refuse
-
-    def WatchJob(
-        self, request: pb.WatchJobRequest, context: Context
-    ) -> AsyncIterator[pb.WatchJobResponse]:
-        """Not offered by this version."""
-        return _refused(self._REASON)
 
 
 async def _refused(reason: str) -> AsyncIterator[Any]:
@@ -232,7 +218,10 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
         )
         address, server = _bind(settings.service.listen, metrics)
         try:
+            registry = await Registry.open(settings.service.jobs / FILE)
+            stack.push_async_callback(registry.close)
             engine = await stack.enter_async_context(assembly.open(settings, observers=[metrics]))
+            jobs = await Jobs.open(engine, settings, registry)
         except BaseException:
             await server.start()  # one that never ran keeps its port
             await server.stop(None)
@@ -254,14 +243,17 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
         )
         service = ArbitrageService(engine, settings.job.max_in_flight)
         pb_grpc.add_ArbitrageServiceServicer_to_server(service, server)
-        pb_grpc.add_JobServiceServicer_to_server(JobService(), server)
+        pb_grpc.add_JobServiceServicer_to_server(
+            JobService(jobs, settings.job.max_in_flight), server
+        )
         liveness = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(liveness, server)
         reflection.enable_server_reflection(
             [*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server
         )
         await server.start()
-        stack.push_async_callback(server.stop, _GRACE_SECONDS)
+        stack.push_async_callback(_stop, server, jobs)
+        jobs.start()
         for name in ("", *_SERVICES):
             await liveness.set(name, health_pb2.HealthCheckResponse.SERVING)
         stack.push_async_callback(liveness.enter_graceful_shutdown)
@@ -312,9 +304,7 @@ async def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop, number)
         loop.add_signal_handler(signal.SIGHUP, hang_up)
-        # what is there by now stays: looking through it again would cost each call a tenth of a ms
-        gc.collect()
-        gc.freeze()
+        collect_seldom()
         ready(server)
         try:
             return await stopped
@@ -324,6 +314,11 @@ async def serve(
             async with turn:
                 for task in reloads:
                     task.cancel()
+
+
+async def _stop(server: grpc.aio.Server, jobs: Jobs) -> None:
+    """Answers what is in flight, of clients and of jobs, within one grace."""
+    await asyncio.gather(server.stop(_GRACE_SECONDS), jobs.stop(_GRACE_SECONDS))
 
 
 def _bind(listen: str, metrics: Metrics) -> tuple[str, grpc.aio.Server]:

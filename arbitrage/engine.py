@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+_STORING_SECONDS = 5.0  # that who gives up waits at most for what is on its way to the disk
 
 JOB = "service"
 """What names a run by default, and so the ids of its samples."""
@@ -138,15 +139,29 @@ class Engine:
                 created_at=self.now(),
                 sample_id=sample_id,
             )
-            number = await self.sink.write(sample)
-            if number is not None:  # what was stored before was learned from before
-                self.learn(context, sample)
-                emit(Stored(sample, number))
+            await self._store(context, sample, emit)
         if sample.winner is None:
             if unscored:
                 raise unscored
             raise NoWinner(_why_nobody_won(sample), sample)
         return sample
+
+    async def _store(self, context: Context, sample: Sample, emit: Callable[[Event], None]) -> None:
+        """Stores a sample and learns from it: both, even if the caller gives up meanwhile."""
+
+        async def store() -> None:
+            number = await self.sink.write(sample)
+            if number is not None:  # what was stored before was learned from before
+                self.learn(context, sample)
+                emit(Stored(sample, number))
+
+        storing = asyncio.ensure_future(store())
+        try:
+            await asyncio.shield(storing)
+        except asyncio.CancelledError:
+            # a matter of moments, unless the disk is full
+            await asyncio.wait({storing}, timeout=_STORING_SECONDS)
+            raise
 
     def learn(self, context: Context, sample: Sample) -> None:
         """Lets policy and calibration learn from a sample."""
@@ -212,7 +227,10 @@ class Engine:
 
     async def _inspected(self, prompt: Prompt, answered: Sequence[Candidate]) -> list[Candidate]:
         verdicts = await self.gates.inspect(prompt, answered)
-        return [replace(c, gates=v) for c, v in zip(answered, verdicts, strict=True)]
+        return [
+            replace(c, gates=v) if v or c.gates else c
+            for c, v in zip(answered, verdicts, strict=True)
+        ]
 
     async def _scored(
         self,
@@ -227,7 +245,7 @@ class Engine:
         scores = await self.reward.score(prompt, passed) if passed else ()
         seconds = perf_counter() - started if passed else 0.0
         score_of = dict(zip(map(id, passed), scores, strict=True))
-        judged = [replace(c, score=score_of.get(id(c))) for c in wave]
+        judged = [replace(c, score=s) if (s := score_of.get(id(c))) else c for c in wave]
         together = self.calibration.calibrate(prompt, [*candidates, *judged])
         emit(Judged(prompt, together[len(candidates) :], seconds))
         return together

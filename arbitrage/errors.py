@@ -3,7 +3,10 @@
     ArbitrageError
     ├── InvalidPrompt          the caller's request is wrong (names the field)
     ├── ConfigError            the operator's configuration is wrong (names the key)
-    ├── Overloaded             as many prompts are in flight as may be
+    ├── NotFound               the caller names what does not exist
+    ├── AlreadyExists          ... or wants made what does, and is another
+    ├── Overloaded             as many prompts are in flight, or jobs wait, as may be
+    ├── Stopping               the service is on its way down
     ├── NoTeacherAvailable     no teacher of the pool may be asked now
     │   └── BudgetSpent        nor later, before somebody raises the budget
     ├── NoWinner               every answer failed or was stopped by a gate
@@ -55,8 +58,20 @@ class ConfigError(ArbitrageError):
     """A configuration that cannot be run."""
 
 
+class NotFound(ArbitrageError):
+    """Nothing has the name that the caller gave."""
+
+
+class AlreadyExists(ArbitrageError):
+    """Something else has the name that the caller gave."""
+
+
 class Overloaded(ArbitrageError):
-    """The limit on prompts in flight is reached; nothing was started."""
+    """The limit on prompts in flight, or on jobs, is reached; nothing was started."""
+
+
+class Stopping(ArbitrageError):
+    """The service is being stopped; another one may go on."""
 
 
 class NoTeacherAvailable(ArbitrageError):

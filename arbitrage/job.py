@@ -82,6 +82,11 @@ class Job:
         max_in_flight: prompts under way at once.
         reject: is told of lines that are no prompt.
         pause_seconds: before what failed for a passing reason is tried again.
+
+    Attributes:
+        counts: how far it is.
+        exhausted: whether the prompts were read to their end.
+        abandoned: whether what was under way was given up.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class Job:
         pause_seconds: float = _PAUSE_SECONDS,
     ) -> None:
         self.counts = Counts()
+        self.exhausted = self.abandoned = False
         self._prompts = prompts
         self._ready: list[tuple[str, Prompt]] = []  # to be answered, the next one last
         self._ahead: asyncio.Task[list[Prompt | Rejected]] | None = None
@@ -119,6 +125,8 @@ class Job:
     async def has_more(self, kept: Kept) -> bool:
         """Whether a prompt is left that is not answered; reads as far as that takes.
 
+        A job that was abandoned reads no further, and has none.
+
         Args:
             kept: knows what is answered.
 
@@ -126,8 +134,11 @@ class Job:
             ConfigError: of the prompts, which cannot be read further.
         """
         while not self._ready:
+            if self.abandoned:
+                return False
             reading, self._ahead = self._ahead or self._read(), None
             if not (batch := await reading):
+                self.exhausted = True
                 return False
             fresh = self._told_apart(batch)
             known = await kept.known(fresh)
@@ -137,6 +148,8 @@ class Job:
 
     async def run(self, arbitrate: Callable[[Prompt], Awaitable[Sample]], kept: Kept) -> Counts:
         """Answers prompts until there are no more, or until it is stopped.
+
+        Cancelling it abandons what is under way.
 
         Args:
             arbitrate: answers one prompt, such as `Engine.arbitrate`.
@@ -155,11 +168,12 @@ class Job:
                 task = asyncio.create_task(self._answer(arbitrate, prompt))
                 self._under_way[sample_id] = task
                 task.add_done_callback(partial(self._end, sample_id))
+            await self._quiet()
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
         finally:
-            while self._under_way:
-                await asyncio.wait(self._under_way.values())
-            if self._ahead:  # what is read and not needed, or cannot be read, is nobody's loss
-                await asyncio.gather(self._ahead, return_exceptions=True)
+            await self._quiet()
         if self._stopped_by:
             raise self._stopped_by
         return self.counts
@@ -172,6 +186,7 @@ class Job:
 
     def abandon(self) -> None:
         """Gives up what is under way, too; it is as if it had not begun, but for what is paid."""
+        self.abandoned = True
         self.stop()
         for task in self._under_way.values():
             task.cancel()
@@ -204,6 +219,14 @@ class Job:
             self._changed.clear()
             await self._changed.wait()
         return False
+
+    async def _quiet(self) -> None:
+        """Waits until nothing is under way."""
+        while self._under_way:
+            await asyncio.wait(self._under_way.values())
+        if self._ahead:  # what is read and not needed, or cannot be read, is nobody's loss
+            await asyncio.wait({self._ahead})
+            self._ahead.exception()
 
     def _end(self, sample_id: str, _: object) -> None:
         del self._under_way[sample_id]

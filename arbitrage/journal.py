@@ -63,6 +63,11 @@ _COMPLETION = "INSERT INTO completions VALUES (?, ?) ON CONFLICT DO NOTHING"
 _FACT = "INSERT INTO facts VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 _KNOWN = "SELECT 1 FROM samples WHERE sample_id = ? AND (teacher IS NULL) = 0"  # as the index
 _OF_THESE = "SELECT sample_id FROM samples WHERE (teacher IS NULL) = 0 AND sample_id IN"
+_UNWON = """
+    SELECT sample_id, EXISTS (SELECT 1 FROM samples WHERE sample_id = prompts.sample_id)
+    FROM prompts WHERE NOT EXISTS (SELECT 1 FROM samples
+        WHERE sample_id = prompts.sample_id AND (teacher IS NULL) = 0)
+"""
 _AT_ONCE = 500  # ids that are asked for in one query
 _COST = "UPDATE ledger SET cost_usd = cost_usd + ?"
 _COUNTS = """
@@ -185,7 +190,7 @@ class Journal:
         """
         row = _row(sample)
         async with self._room:
-            return await self._database.write(
+            return await self._database.insert(
                 _SAMPLE, *row, hear=partial(self._count, len(row[-1]))
             )
 
@@ -251,6 +256,21 @@ class Journal:
             WHERE sample_id NOT IN (SELECT sample_id FROM samples)"""
         rows = await self._database.rows(query)
         return await asyncio.to_thread(lambda: [document.decode_prompt(row) for (row,) in rows])
+
+    async def unwon(self) -> tuple[int, Mapping[str, bool]]:
+        """How many prompts were accepted; of those that nobody has won, whether one has tried.
+
+        Returns:
+            The count; and by the ids of their samples, whether one without a winner is stored.
+        """
+        ((accepted,),) = await self._database.rows("SELECT count(*) FROM prompts")
+        rows = await self._database.rows(_UNWON)
+        return accepted, {sample_id: bool(tried) for sample_id, tried in rows}
+
+    async def completions(self) -> int:
+        """How many calls were answered whose completions are kept here."""
+        ((count,),) = await self._database.rows("SELECT count(*) FROM completions")
+        return int(count)
 
     async def after(self, number: int, most: int) -> Sequence[tuple[int, Sample]]:
         """The samples behind a number, each with its own, at most so many."""

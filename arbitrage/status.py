@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
+_PLAIN = {
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,  # such as of a job's file
+    errors.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+}
 _RETRY_AFTER_SECONDS = 1
 # a status travels as metadata, of which gRPC takes 8 KiB, with this text up to three times in it
 _MAX_BYTES = 1_000
@@ -23,7 +29,7 @@ _MAX_BYTES = 1_000
 
 def status_of(error: errors.ArbitrageError) -> status_pb2.Status:
     """The status that tells a client of an error."""
-    code, detail = grpc.StatusCode.INTERNAL, None
+    code, detail = _PLAIN.get(type(error), grpc.StatusCode.INTERNAL), None
     match error:
         case errors.InvalidPrompt():
             code = grpc.StatusCode.INVALID_ARGUMENT
@@ -31,8 +37,6 @@ def status_of(error: errors.ArbitrageError) -> status_pb2.Status:
                 field=error.field, description=_short(error.reason)
             )
             detail = details_pb.BadRequest(field_violations=[violation])
-        case errors.NotBuilt():
-            code = grpc.StatusCode.UNIMPLEMENTED
         case errors.NoWinner() if error.transient:
             code, detail = grpc.StatusCode.UNAVAILABLE, _retry_info()
         case errors.NoWinner():
@@ -45,7 +49,12 @@ def status_of(error: errors.ArbitrageError) -> status_pb2.Status:
             detail = details_pb.ErrorInfo(reason="BUDGET_SPENT", domain="arbitrage.v1")
         case errors.NoTeacherAvailable(retry_after_seconds=float(seconds)):
             code, detail = grpc.StatusCode.UNAVAILABLE, _retry_info(seconds)
-        case errors.NoTeacherAvailable() | errors.RewardError() | errors.SinkError():
+        case (
+            errors.NoTeacherAvailable()
+            | errors.RewardError()
+            | errors.SinkError()
+            | errors.Stopping()
+        ):
             code, detail = grpc.StatusCode.UNAVAILABLE, _retry_info()
     return status_pb2.Status(
         code=code.value[0], message=_short(str(error)), details=[_packed(detail)] if detail else []

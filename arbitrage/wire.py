@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import re
+import sys
 from datetime import timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from arbitrage.errors import InvalidPrompt, NotBuilt
+from arbitrage.registry import STATES
+from arbitrage.spec import Spec
 from arbitrage.types import Candidate, Decision, Estimate, Message, Prompt, Sample, TeacherInfo
 from arbitrage.v1 import arbitrage_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
+
+    from arbitrage.registry import Record, State
 
 _MAX_UINT32 = 2**32 - 1
+_JOB_ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_STATE_TO = {state: pb.JobState.Value(f"JOB_STATE_{state.upper()}") for state in STATES}
+_STATE_FROM = {number: state for state, number in _STATE_TO.items()}
 
 
 def prompt_from(request: pb.CompleteRequest) -> Prompt:
@@ -24,9 +36,13 @@ def prompt_from(request: pb.CompleteRequest) -> Prompt:
     """
     if not request.HasField("prompt"):
         raise InvalidPrompt("prompt", "is required")
-    prompt = request.prompt
+    return _prompt_from(request.prompt, "prompt")
+
+
+def _prompt_from(prompt: pb.Prompt, at: str) -> Prompt:
+    """The prompt that stands at a path of a request."""
     if prompt.text and prompt.messages:
-        raise InvalidPrompt("prompt.text", "set exactly one of text and messages")
+        raise InvalidPrompt(f"{at}.text", "set exactly one of text and messages")
     content: str | Sequence[Message] = prompt.text
     if prompt.messages:
         content = [
@@ -42,18 +58,148 @@ def prompt_from(request: pb.CompleteRequest) -> Prompt:
             metadata=prompt.metadata,
         )
     except InvalidPrompt as error:
-        path = "prompt.text" if error.field == "prompt" else f"prompt.{error.field}"
+        path = f"{at}.text" if error.field == "prompt" else f"{at}.{error.field}"
         raise InvalidPrompt(path, error.reason) from None
 
 
-def require_no_options(request: pb.CompleteRequest) -> None:
-    """Refuses per-request routing, rather than ignoring it.
+def require_no_options(request: pb.CompleteRequest | pb.JobSpec, at: str = "options") -> None:
+    """Refuses routing of a request's own, rather than ignoring it.
+
+    Args:
+        request: what may have options.
+        at: their path.
 
     Raises:
         NotBuilt: the request sets an option.
     """
     for field, _ in request.options.ListFields():
-        raise NotBuilt(f"options.{field.name}: this server routes every prompt as it is configured")
+        raise NotBuilt(f"{at}.{field.name}: this server routes every prompt as it is configured")
+
+
+def job_id_from(request: pb.CreateJobRequest) -> str:
+    """The id that a new job is to have; empty where the server chooses one.
+
+    Raises:
+        InvalidPrompt: it is no such id.
+    """
+    if request.job_id and not _JOB_ID.fullmatch(request.job_id):
+        raise InvalidPrompt(
+            "job_id",
+            "must be 1 to 63 lower-case letters, digits and hyphens, beginning with a letter",
+        )
+    return request.job_id
+
+
+def spec_from(spec: pb.JobSpec, max_in_flight: int) -> Spec:
+    """What a job is to do.
+
+    Args:
+        spec: of a request, or of the registry.
+        max_in_flight: prompts that may be worked on at once, at most.
+
+    Raises:
+        InvalidPrompt: something in it is wrong; the field is its path from the request.
+        NotBuilt: it sets an option.
+    """
+    match spec.WhichOneof("source"):
+        case None:
+            raise InvalidPrompt("spec.files", "set exactly one of files and prompts")
+        case "files" if not spec.files.paths:
+            raise InvalidPrompt("spec.files.paths", "is empty; name a file at least")
+        case "prompts" if not spec.prompts.prompts:
+            raise InvalidPrompt("spec.prompts.prompts", "is empty; give a prompt at least")
+    require_no_options(spec, "spec.options")
+    budget = spec.budget_usd if spec.HasField("budget_usd") else None
+    if budget is not None and not 0.0 <= budget < math.inf:
+        raise InvalidPrompt("spec.budget_usd", f"{budget}: must be a number from 0 on")
+    if spec.max_in_flight > max_in_flight:
+        raise InvalidPrompt(
+            "spec.max_in_flight", f"{spec.max_in_flight}: at most {max_in_flight} are configured"
+        )
+    return Spec(
+        files=tuple(spec.files.paths),
+        prompts=tuple(
+            _prompt_from(prompt, f"spec.prompts.prompts[{index}]")
+            for index, prompt in enumerate(spec.prompts.prompts)
+        ),
+        output=spec.output,
+        budget_usd=budget,
+        max_in_flight=spec.max_in_flight,
+        limit=min(spec.limit, sys.maxsize) if spec.HasField("limit") else None,
+    )
+
+
+def spec_of(raw: bytes) -> Spec:
+    """What a job is to do that was created before.
+
+    Raises:
+        InvalidPrompt, NotBuilt: this version makes nothing of it.
+    """
+    return spec_from(pb.JobSpec.FromString(raw), _MAX_UINT32)
+
+
+def job_to(record: Record) -> pb.Job:
+    """A job, as it stands."""
+    progress = record.progress
+    message = pb.Job(
+        job_id=record.job_id,
+        spec=pb.JobSpec.FromString(record.spec),
+        state=_STATE_TO[record.state],
+        progress=pb.JobProgress(
+            total_prompts=progress.total,
+            accepted_prompts=progress.accepted,
+            rejected_prompts=progress.rejected,
+            failed_prompts=progress.failed,
+            samples=progress.samples,
+            calls=progress.calls,
+            cached_completions=progress.cached,
+            cost_usd=progress.cost_usd,
+            remaining_cost_usd=0.0 if record.state == "succeeded" else progress.remaining_usd,
+        ),
+    )
+    if progress.remaining_seconds is not None:
+        message.progress.remaining_time.FromTimedelta(timedelta(seconds=progress.remaining_seconds))
+    if record.error:
+        message.error.MergeFromString(record.error)
+    message.created_at.FromDatetime(record.created)
+    if record.started:
+        message.started_at.FromDatetime(record.started)
+    if record.ended:
+        message.ended_at.FromDatetime(record.ended)
+    return message
+
+
+def states_from(request: pb.ListJobsRequest) -> frozenset[State]:
+    """The states that are asked for; none for all.
+
+    Raises:
+        InvalidPrompt: one is none.
+    """
+    for index, state in enumerate(request.states):
+        if state not in _STATE_FROM:
+            raise InvalidPrompt(f"states[{index}]", f"{state}: is no state of a job")
+    return frozenset(_STATE_FROM[state] for state in request.states)
+
+
+def page_token(number: int, states: Collection[State]) -> str:
+    """What asks for the jobs of these states that were created before one."""
+    digest = hashlib.sha256(f"{number} {sorted(states)}".encode()).hexdigest()
+    return f"{number}-{digest[:12]}"
+
+
+def page_from(request: pb.ListJobsRequest) -> int | None:
+    """The number that a page token tells; None for the first page.
+
+    Raises:
+        InvalidPrompt: it is no token, or one that was given out for other states.
+    """
+    if not request.page_token:
+        return None
+    number, _, _ = request.page_token.partition("-")
+    told = int(number) if _NUMBER.fullmatch(number) else 0
+    if request.page_token != page_token(told, states_from(request)):
+        raise InvalidPrompt("page_token", "was not given out for these states; leave it out")
+    return told
 
 
 def sample_to(sample: Sample, *, include_candidates: bool) -> pb.Sample:

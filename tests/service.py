@@ -80,7 +80,7 @@ def settings(folder: Path, *teachers: config.AnyTeacher, **sections: Any) -> con
     """A service on free ports that asks every teacher; by default `ada` beats `bob`."""
     chosen: dict[str, Any] = {
         "teachers": teachers or (scripted("ada", 1.0), scripted("bob", -1.0)),
-        "service": config.Service(listen="127.0.0.1:0", metrics="127.0.0.1:0"),
+        "service": config.Service("127.0.0.1:0", "127.0.0.1:0", jobs=folder / "jobs"),
         "reward": config.ScriptedReward(),
         "policy": config.Policy(kind="best_of"),
         "sink": config.Sink(path=folder / "out"),

@@ -233,6 +233,39 @@ async def test_a_job_that_is_abandoned_ends_at_once() -> None:
     assert (counts.answered, job.in_flight) == (0, 0)
 
 
+async def test_a_job_that_is_cancelled_from_outside_abandons_what_is_under_way() -> None:
+    job = job_of(prompts(1000))
+    full = asyncio.Event()
+
+    async def arbitrate(_: Prompt) -> Sample:
+        if job.in_flight == 8:
+            full.set()
+        await asyncio.sleep(1000.0)
+        return sample()
+
+    running = asyncio.create_task(job.run(arbitrate, Ledger()))
+    await full.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(running, 5.0)
+    assert job.in_flight == 0
+
+
+async def test_a_job_that_is_abandoned_reads_no_further() -> None:
+    rows = prompts(2000)
+    ledger = Ledger(*(prompt.sample_id("job") for prompt in rows))
+    job = job_of(rows)
+    job.abandon()
+    assert not await job.has_more(ledger)
+    assert (job.counts.read, job.exhausted) == (0, False)
+
+
+async def test_a_job_knows_when_it_has_read_everything() -> None:
+    job = job_of(prompts(300))
+    await job.run(answering(Ledger()), Ledger())
+    assert job.exhausted
+
+
 async def test_who_waits_for_a_teacher_does_not_hold_up_the_end() -> None:
     job = job_of(prompts(1))
     asked = asyncio.Event()

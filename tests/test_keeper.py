@@ -158,6 +158,28 @@ async def test_only_stored_samples_count(tmp_path: Path, disk: Disk) -> None:
     assert disk.saved == [1]
 
 
+async def test_jobs_have_numbers_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / keeper.FILE
+    policy = fake()
+    keeping = Keeper(path, policy, jobs={"old": 7, "gone": 3})
+    learn(policy, keeping)
+    policy.version += 1
+    keeping.of_job("new").observe(Stored(sample(), 40))
+    keeping.of_job("old").observe(Accepted(sample().prompt))
+    keeping.keep_jobs({"old", "new"})
+    assert [keeping.last(job) for job in (None, "old", "new", "gone")] == [1, 7, 40, 0]
+    await keeping.close()
+    again = await keeper.restore(path, fake())
+    assert again
+    assert (again.learned, dict(again.jobs)) == (1, {"old": 7, "new": 40})
+
+
+def test_a_file_of_before_there_were_jobs_is_read() -> None:
+    taken = Snapshot("fake", 2, {}, learned=5)
+    assert b"jobs" not in taken.encode()
+    assert Snapshot.decode(taken.encode()).jobs == {}
+
+
 async def test_a_damaged_file_stops_the_start_and_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / keeper.FILE
     path.write_bytes(Snapshot("thompson", 12, {}).encode()[:-10])

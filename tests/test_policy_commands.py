@@ -15,7 +15,8 @@ from rich.console import Console
 import assembly
 import policy_commands
 import server
-from arbitrage import config, display, errors
+from arbitrage import config, errors
+from arbitrage.display.policy import learned
 from arbitrage.types import Candidate, Completion, Context, Prompt, Score
 from arbitrage.v1 import arbitrage_pb2 as pb
 from router.snapshots import keeper, snapshot
@@ -162,7 +163,7 @@ async def test_what_is_shown_is_what_is_believed(tmp_path: Path) -> None:
     assert ada.best_probability + bob.best_probability == pytest.approx(1.0)
     assert ada.cost_usd > bob.cost_usd == 0.0
     assert policy.usd_per_prompt >= 0.0
-    shown, other = rows(display.learned(policy))
+    shown, other = rows(learned(policy))
     assert shown == [
         "de",
         "ada",
@@ -177,8 +178,8 @@ async def test_what_is_shown_is_what_is_believed(tmp_path: Path) -> None:
 
 
 def test_the_price_of_quality_is_told() -> None:
-    free = display.learned(pb.GetPolicyResponse(policy="thompson", usd_per_prompt=0.00125))
-    paid = display.learned(pb.GetPolicyResponse(policy="knn", usd_per_prompt=0.5, price=12.0))
+    free = learned(pb.GetPolicyResponse(policy="thompson", usd_per_prompt=0.00125))
+    paid = learned(pb.GetPolicyResponse(policy="knn", usd_per_prompt=0.5, price=12.0))
     assert free.caption == "a prompt costs 0.00125 USD; rewards alone decide, whatever they cost"
     assert paid.caption == (
         "a prompt costs 0.5 USD; 0.001 USD more have to bring 0.012 standard deviations of reward"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from arbitrage.engine import Engine
+    from arbitrage.types import Sample
 
 LANGUAGES = ("de", "fr", "ja", "sw")
 
@@ -105,6 +106,26 @@ async def test_a_rerun_with_another_reward_and_gates_pays_for_no_completion_twic
     cached = [[c.completion and c.completion.cached for c in s.candidates] for s in samples]
     assert cached == [[True] * 3] * 12 + [[False] * 3] * 2
     assert all(c.cost_usd == 0.0 for s in samples[:12] for c in s.candidates)
+
+
+async def test_what_is_stored_for_who_has_given_up_is_learned_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async with assembly.open(settings(tmp_path / "out")) as engine:
+        write, writing = engine.sink.write, asyncio.Event()
+
+        async def slow(sample: Sample) -> int | None:
+            writing.set()
+            await asyncio.sleep(0.02)
+            return await write(sample)
+
+        engine.sink.write = slow  # type: ignore[method-assign] # a disk that takes its time
+        asking = asyncio.create_task(engine.arbitrate(prompt(1)))
+        await writing.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert engine.policy.version == engine.sink.pending == 1
 
 
 KILLED = """

@@ -208,7 +208,8 @@ async def test_stopping_answers_what_is_in_flight(tmp_path: Path) -> None:
 async def test_a_failed_start_leaves_its_ports_free(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file where the folder should be")
     ports = [free_port(), free_port()]
-    places = config.Service(*(f"127.0.0.1:{port}" for port in ports))
+    listen, metrics = (f"127.0.0.1:{port}" for port in ports)
+    places = config.Service(listen, metrics)
     for _ in range(2):
         with pytest.raises(SinkError, match="out"):
             async with serving(settings(tmp_path, service=places)):
@@ -225,7 +226,7 @@ async def test_a_failed_start_leaves_its_ports_free(tmp_path: Path) -> None:
     "place", ["127.0.0.1", "127.0.0.1:", ":0", "127.0.0.1:65536", "a:b", "a:-1"]
 )
 async def test_what_is_no_place_to_listen_is_refused(tmp_path: Path, key: str, place: str) -> None:
-    places = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0", key: place}
+    places: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0", key: place}
     with pytest.raises(ConfigError, match=f"service.{key}: '{place}' is not host:port"):
         async with serving(settings(tmp_path, service=config.Service(**places))):
             pass
@@ -233,7 +234,8 @@ async def test_what_is_no_place_to_listen_is_refused(tmp_path: Path, key: str, p
 
 @pytest.mark.parametrize("key", ["listen", "metrics"])
 async def test_an_address_of_another_machine_is_refused(tmp_path: Path, key: str) -> None:
-    places = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0", key: "192.0.2.1:0"}
+    places: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0"}
+    places[key] = "192.0.2.1:0"
     with pytest.raises(ConfigError, match=f"service.{key}: cannot listen on 192.0.2.1:0"):
         async with serving(settings(tmp_path, service=config.Service(**places))):
             pass

@@ -88,7 +88,7 @@ async def test_rpcs_are_counted_by_method_and_code(figures: Figures) -> None:
         ("Complete", "OK"): 4,
         ("Complete", "FAILED_PRECONDITION"): 1,
         ("Complete", "INVALID_ARGUMENT"): 1,
-        ("GetJob", "UNIMPLEMENTED"): 1,
+        ("GetJob", "INVALID_ARGUMENT"): 1,
     }
     assert figure(figures, "request_seconds_count", method="Complete") == 6
 

@@ -15,12 +15,15 @@ CODE_OF = {
     errors.InvalidPrompt("prompt", "is empty"): code_pb2.INVALID_ARGUMENT,
     errors.NotBuilt("no"): code_pb2.UNIMPLEMENTED,
     errors.NoWinner("no", sample(won=False)): code_pb2.FAILED_PRECONDITION,
+    errors.NotFound("no"): code_pb2.NOT_FOUND,
+    errors.AlreadyExists("no"): code_pb2.ALREADY_EXISTS,
     errors.Overloaded("no"): code_pb2.RESOURCE_EXHAUSTED,
+    errors.Stopping("no"): code_pb2.UNAVAILABLE,
     errors.NoTeacherAvailable("no"): code_pb2.UNAVAILABLE,
     errors.RewardError("no"): code_pb2.UNAVAILABLE,
     errors.SinkError("no"): code_pb2.UNAVAILABLE,
     errors.TeacherTimeout("no"): code_pb2.INTERNAL,
-    errors.ConfigError("no"): code_pb2.INTERNAL,
+    errors.ConfigError("no"): code_pb2.FAILED_PRECONDITION,
 }
 
 

@@ -92,10 +92,16 @@ _DEFAULT_REWARD = EmbeddedReward()
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where the service listens, as `host:port`; port 0 takes a free one."""
+    """Where the service listens, as `host:port`; port 0 takes a free one.
+
+    Attributes:
+        jobs: the job folder: prompts of jobs are read in it, and their datasets are
+            written there; made with the first job.
+    """
 
     listen: Text = "127.0.0.1:50051"
     metrics: Text = "127.0.0.1:9464"
+    jobs: Path = Path("jobs")
     __pydantic_config__: ClassVar = STRICT
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from arbitrage.errors import SnapshotError
@@ -12,7 +12,7 @@ from arbitrage.events import Stored
 from router.snapshots import snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from arbitrage import ports
@@ -32,12 +32,14 @@ class Keeper:
     to write is logged and tried again when more was learned; `close` raises it. The samples
     are the sink's, and numbered: what was learned since the last saving, and is lost when
     the process is killed, is learned again from those behind the number that was saved.
+    Jobs have samples and numbers of their own, and an observer each, see `of_job`.
 
     Args:
         path: the file, in a folder that is this process's.
         policy: one that has just been restored, or knows nothing yet that is worth a file.
         calibration: what else has learned from the same samples.
         learned: number of the last sample that both have learned from.
+        jobs: the same of the samples of jobs, by the job's name.
         seconds: from what was learned to its saving.
     """
 
@@ -48,12 +50,14 @@ class Keeper:
         calibration: ports.Calibration | None = None,
         *,
         learned: int = 0,
+        jobs: Mapping[str, int] | None = None,
         seconds: float = _SECONDS,
     ) -> None:
         self._path = path
         self._policy = policy
         self._calibration = calibration
         self._learned = learned
+        self._jobs = dict(jobs or {})
         self._seconds = seconds
         self._saved = policy.version
         self._due: asyncio.TimerHandle | None = None
@@ -65,10 +69,25 @@ class Keeper:
         if isinstance(event, Stored):
             self.learned(event.number)
 
-    def learned(self, number: int) -> None:
-        """The policy has learned from samples up to this number."""
-        self._learned = number
+    def of_job(self, job: str) -> ports.Observer:
+        """An observer of a job, whose samples have numbers of their own."""
+        return _OfJob(self, job)
+
+    def last(self, job: str | None = None) -> int:
+        """Number of the last sample that was learned from, the run's own or a job's."""
+        return self._learned if job is None else self._jobs.get(job, 0)
+
+    def learned(self, number: int, job: str | None = None) -> None:
+        """The policy has learned from samples up to this number, of the run or of a job."""
+        if job is None:
+            self._learned = number
+        else:
+            self._jobs[job] = number
         self._save_later()
+
+    def keep_jobs(self, jobs: Collection[str]) -> None:
+        """Forgets the numbers of all other jobs, which are no more."""
+        self._jobs = {job: number for job, number in self._jobs.items() if job in jobs}
 
     async def close(self) -> None:
         """Saves what was learned since the last time; twice is harmless.
@@ -112,18 +131,29 @@ class Keeper:
             snapshot.Snapshot.of(self._policy),
             learned=self._learned,
             calibration=self._calibration.state() if self._calibration else {},
+            jobs=dict(self._jobs),
         )
         await asyncio.to_thread(snapshot.save, self._path, taken)
         self._saved = taken.version
 
 
+@dataclass(frozen=True, slots=True)
+class _OfJob:
+    keeper: Keeper
+    job: str
+
+    def observe(self, event: Event) -> None:
+        if isinstance(event, Stored):
+            self.keeper.learned(event.number, self.job)
+
+
 async def restore(
     path: Path, policy: ports.Policy, calibration: ports.Calibration | None = None
-) -> int | None:
+) -> snapshot.Snapshot | None:
     """Lets a policy go on from the file that a `Keeper` has left.
 
     Returns:
-        Number of the last sample that is in it; None where there is no file.
+        What was in it; None where there is no file.
 
     Raises:
         SnapshotError: the file cannot be read, or the policy can make nothing of it.
@@ -139,7 +169,7 @@ async def restore(
             f"{error}; put a good copy in its place, or forget what was learned: "
             "arbitrage policy reset -c CONFIG"
         ) from error
-    return kept.learned
+    return kept
 
 
 def _restore(calibration: ports.Calibration, state: Mapping[str, Any]) -> None:

@@ -56,6 +56,7 @@ class Snapshot:
         learned: number of the last of its run's samples that is in it; 0 for none.
         calibration: what the rewards' calibration had learned from the same samples, as
             `Calibration.state` gives it; empty where nobody has told.
+        jobs: `learned` of each job that had samples of its own.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class Snapshot:
     state: Mapping[str, Any]
     learned: int = 0
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    jobs: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, policy: ports.Policy) -> Self:
@@ -94,6 +96,7 @@ class Snapshot:
             "kind": self.kind,
             "version": self.version,
             "learned": self.learned,
+            **({"jobs": self.jobs} if self.jobs else {}),
             "state": self.state,
             "calibration": self.calibration,
         }
@@ -129,6 +132,7 @@ class Snapshot:
                 body["state"],
                 body.get("learned", 0),  # files of before there was such a thing do without
                 body.get("calibration", {}),
+                body.get("jobs", {}),
             )
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise SnapshotError(f"is not the snapshot of a policy: {error!r}") from error
