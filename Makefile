@@ -9,7 +9,7 @@ BUF := npx --yes @bufbuild/buf@1.75.0
 # the others are parts of these, or servers
 BENCHMARKS := gates language_id rules calibration embedded_reward reward_scoring scoring_soak http_clients throughput faults routing simulation pacing off_policy decisions
 PROTO := proto/arbitrage/v1/arbitrage.proto
-CODE := arbitrage router teachers reward sink assembly.py command_line.py dataset_commands.py demo_command.py estimate.py job_learning.py job_run.py job_service.py jobs.py policy_commands.py replay.py run_command.py server.py cli.py benchmarks tests
+CODE := arbitrage router teachers reward sink commands service assembly.py server.py cli.py benchmarks tests
 
 .PHONY: install install-vllm demo test test-vllm lint format proto bench clean
 

@@ -1,4 +1,4 @@
-"""What each command of `arbitrage` does; `command_line.py` tells what may be typed."""
+"""What each command of `arbitrage` does; `commands/line.py` tells what may be typed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.console import Console
 
 from arbitrage import config, errors
-from command_line import USAGE, parser
+from commands.line import USAGE, parser
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import server
     from arbitrage.estimate.forecast import Estimate
-    from replay import Report
+    from commands.replay import Report
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 _out = Console(highlight=False, markup=False)
@@ -106,23 +106,23 @@ async def _teachers(options: argparse.Namespace) -> int:
 
 
 async def _policy_show(options: argparse.Namespace) -> int:
-    import policy_commands  # noqa: PLC0415 - as above
+    from commands import policies  # noqa: PLC0415 - as above
 
-    _out.print(await policy_commands.show(_source(options), options.language))
+    _out.print(await policies.show(_source(options), options.language))
     return DONE
 
 
 async def _policy_snapshot(options: argparse.Namespace) -> int:
-    import policy_commands  # noqa: PLC0415 - as above
+    from commands import policies  # noqa: PLC0415 - as above
 
-    print(await policy_commands.save(_source(options), options.file))
+    print(await policies.save(_source(options), options.file))
     return DONE
 
 
 async def _policy_reset(options: argparse.Namespace) -> int:
-    import policy_commands  # noqa: PLC0415 - as above
+    from commands import policies  # noqa: PLC0415 - as above
 
-    print(await policy_commands.reset(config.load(options.config)))
+    print(await policies.reset(config.load(options.config)))
     return DONE
 
 
@@ -132,21 +132,21 @@ def _source(options: argparse.Namespace) -> config.Config | str:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    import run_command  # noqa: PLC0415 - as above
+    from commands import run  # noqa: PLC0415 - as above
 
     settings = config.load(options.config)
     sink = dataclasses.replace(settings.sink, path=options.output)
     settings = dataclasses.replace(settings, sink=sink)
     if options.dry_run:
         _let_interrupt()
-        for line in run_command.dry_run(settings, options.prompts, options.limit):
+        for line in run.dry_run(settings, options.prompts, options.limit):
             print(line)
         return DONE
-    counts, interrupted = await run_command.run(
+    counts, interrupted = await run.run(
         settings,
         options.prompts,
         _out,
-        run_command.Options(
+        run.Options(
             limit=options.preview or options.limit,
             preview=bool(options.preview),
             no_cache=options.no_cache,
@@ -154,12 +154,12 @@ async def _run(options: argparse.Namespace) -> int:
             grace_seconds=options.grace,
         ),
     )
-    print(run_command.ending(counts, options.output))
+    print(run.ending(counts, options.output))
     return INTERRUPTED if interrupted else DONE
 
 
 async def _estimate(options: argparse.Namespace) -> int:
-    import estimate  # noqa: PLC0415 - as above
+    from commands import estimate  # noqa: PLC0415 - as above
 
     _let_interrupt()
     settings = config.load(options.config)
@@ -168,28 +168,24 @@ async def _estimate(options: argparse.Namespace) -> int:
 
 
 async def _export(options: argparse.Namespace) -> int:
-    import dataset_commands  # noqa: PLC0415 - as above
+    from commands import dataset  # noqa: PLC0415 - as above
 
     _let_interrupt()
-    filters = dataset_commands.filters(vars(options))
+    filters = dataset.filters(vars(options))
     command = shlex.join(["arbitrage", *sys.argv[1:]])
-    print(
-        await dataset_commands.export(
-            options.runs, options.to, options.format, filters, command=command
-        )
-    )
+    print(await dataset.export(options.runs, options.to, options.format, filters, command=command))
     return DONE
 
 
 async def _report(options: argparse.Namespace) -> int:
-    import dataset_commands  # noqa: PLC0415 - as above
+    from commands import dataset  # noqa: PLC0415 - as above
 
-    print(await dataset_commands.report(options.run, options.to))
+    print(await dataset.report(options.run, options.to))
     return DONE
 
 
 async def _replay(options: argparse.Namespace) -> int:
-    from replay import replay, target  # noqa: PLC0415 - as above
+    from commands.replay import replay, target  # noqa: PLC0415 - as above
 
     settings = config.load(options.config) if options.config else None
     policy = target(
@@ -233,9 +229,9 @@ async def _reward_train(options: argparse.Namespace) -> int:
 
 
 async def _demo(options: argparse.Namespace) -> int:
-    import demo_command  # noqa: PLC0415 - as above
+    from commands import demo  # noqa: PLC0415 - as above
 
-    return DONE if await demo_command.run(options.output, _out) else FAILED
+    return DONE if await demo.run(options.output, _out) else FAILED
 
 
 def _let_interrupt() -> None:

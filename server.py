@@ -27,11 +27,11 @@ from arbitrage.registry import FILE, Registry
 from arbitrage.status import CODES, status_of
 from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
-from job_service import JobService
-from jobs import Jobs
 from reward.language import languages as detectable
 from router.explain import explain, languages
 from router.snapshots.snapshot import Snapshot
+from service.jobs import Jobs
+from service.rpc import JobService
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

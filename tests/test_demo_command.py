@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-import demo_command
+from commands import demo
 from tests.processes import published, write_config
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ async def test_prompts_become_a_dataset_and_what_was_learned_is_shown(
 ) -> None:
     write_prompts(examples, "Warum ist das so?", "Wo liegt Lima?")
     out = console()
-    assert await demo_command.run(tmp_path / "demo", out, examples) == 4
+    assert await demo.run(tmp_path / "demo", out, examples) == 4
     assert len(published(tmp_path / "demo")) == 4
     told = said(out)
     assert "4/4 prompts in" in told
@@ -62,7 +62,7 @@ async def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path, examp
     write_prompts(examples, "Warum ist das so?")
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "mine.txt").write_text("mine")
-    assert await demo_command.run(tmp_path / "demo", console(), examples) == 2
+    assert await demo.run(tmp_path / "demo", console(), examples) == 2
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["mine.txt"]
     assert len(published(tmp_path / "demo-2")) == 2
 
@@ -74,7 +74,7 @@ async def test_prompts_that_nobody_answered_are_told(tmp_path: Path, examples: P
     file.write_text(text.replace('kind = "scripted"\nquality', failing), "utf-8")
     write_prompts(examples, "Warum ist das so?")
     out = console()
-    assert await demo_command.run(tmp_path / "demo", out, examples) == 0
+    assert await demo.run(tmp_path / "demo", out, examples) == 0
     assert "2/2 prompts in" in said(out)
     assert said(out).count("no sample: de-0: ") == 1
     assert said(out).count("no sample: ja-0: ") == 1

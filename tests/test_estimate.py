@@ -19,7 +19,7 @@ from arbitrage.errors import SnapshotError
 from arbitrage.estimate import tokens
 from arbitrage.prompts import Rejected
 from arbitrage.types import Message, Prompt
-from estimate import estimate, learned
+from commands.estimate import estimate, learned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import dataset_commands
 import sink
 from arbitrage import config
 from arbitrage.errors import ArbitrageError, ConfigError, SinkError
@@ -34,6 +33,7 @@ from arbitrage.types import (
     TeacherInfo,
     Verdict,
 )
+from commands import dataset
 from sink.export import Alarms, Filters, export
 from sink.export.files import Target
 from sink.export.reasons import Reason
@@ -579,7 +579,7 @@ async def test_answers_that_all_begin_alike_raise_an_alarm(tmp_path: Path) -> No
 async def test_the_command_prints_what_was_kept_and_why_the_rest_was_not(tmp_path: Path) -> None:
     samples = [asked(1, language="fr"), asked(2), asked(3, [("a", None)])]
     out = await run(tmp_path / "out", samples)
-    told = await dataset_commands.export([out], tmp_path / "to", "dpo", Filters())
+    told = await dataset.export([out], tmp_path / "to", "dpo", Filters())
     assert told.splitlines() == [
         f"{tmp_path / 'to'}: 2 lines of 3 samples, format dpo",
         "  language  lines  samples  mean reward",
@@ -602,11 +602,11 @@ async def test_a_log_that_leaves_nothing_is_told_and_writes_nothing(tmp_path: Pa
 
 def test_what_a_user_writes_becomes_filters() -> None:
     typed = {"languages": ["de-AT", "zh_TW"], "min_reward": "25%", "balance": "9", "dedupe": 0.8}
-    written = dataset_commands.filters({**typed, "min_margin": None, "command": "export"})
+    written = dataset.filters({**typed, "min_margin": None, "command": "export"})
     floor = Floor(0.25, share=True)
     wanted = Filters(languages=("de", "zh-Hant"), min_reward=floor, balance=9, dedupe=0.8)
     assert written == wanted
-    assert dataset_commands.filters({"balance": "min"}).balance == "min"
+    assert dataset.filters({"balance": "min"}).balance == "min"
 
 
 @pytest.mark.parametrize(
@@ -620,7 +620,7 @@ def test_what_a_user_writes_becomes_filters() -> None:
 )
 def test_a_filter_that_is_none_is_told_on_one_line(setting: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        dataset_commands.filters(setting)
+        dataset.filters(setting)
 
 
 async def test_a_similarity_of_zero_is_refused_and_not_left_unused(tmp_path: Path) -> None:
@@ -634,7 +634,7 @@ async def test_eval_sets_are_told_of_whether_they_were_hit_or_not(tmp_path: Path
     (tmp_path / "hit.txt").write_text("wo liegt denn eigentlich lima")
     (tmp_path / "clean.txt").write_text("etwas ganz anderes")
     sets = (tmp_path / "clean.txt", tmp_path / "hit.txt")
-    told = await dataset_commands.export([out], tmp_path / "to", "sft", Filters(decontaminate=sets))
+    told = await dataset.export([out], tmp_path / "to", "sft", Filters(decontaminate=sets))
     assert f"in {sets[1]}: 1" in told
     assert "line 1: 'wo liegt denn eigentlich lima'" in told
     assert str(sets[0]) not in told

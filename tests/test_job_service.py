@@ -21,13 +21,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
 import assembly
-import jobs as jobs_module
-import policy_commands
 from arbitrage import config
 from arbitrage.errors import SinkError
 from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1.arbitrage_pb2_grpc import JobServiceStub
+from commands import policies
 from router.snapshots import snapshot
+from service import jobs as jobs_module
 from tests import chat_server
 from tests.processes import Served, served, write_config
 from tests.service import Client, detail, refused, scripted, serving
@@ -649,7 +649,7 @@ async def test_a_bug_fails_the_job_alone(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr("job_run.Run.answer", break_)
+        patched.setattr("service.run.Run.answer", break_)
         await create(client.jobs, "a", prompts(1))
         failed = await ended(client.jobs, "a")
     assert failed.state == pb.JOB_STATE_FAILED
@@ -726,7 +726,7 @@ async def test_what_jobs_have_taught_is_forgotten_with_the_rest(tmp_path: Path) 
     async with serving(chosen) as client:
         await create(client.jobs, "a", prompts(3))
         await ended(client.jobs, "a")
-    await policy_commands.reset(chosen)
+    await policies.reset(chosen)
     async with serving(chosen) as client:
         assert client.running.engine.policy.version == 0
         await create(client.jobs, "b", prompts(2))

@@ -13,12 +13,12 @@ import pytest
 from rich.console import Console
 
 import assembly
-import policy_commands
 import server
 from arbitrage import config, errors
 from arbitrage.display.policy import learned
 from arbitrage.types import Candidate, Completion, Context, Prompt, Score
 from arbitrage.v1 import arbitrage_pb2 as pb
+from commands import policies
 from router.snapshots import keeper, snapshot
 from router.snapshots.snapshot import Snapshot
 from tests.processes import arbitrage, published, served, write_config
@@ -128,8 +128,8 @@ async def test_a_service_and_its_folder_tell_the_same(tmp_path: Path) -> None:
     async with serving(chosen) as client:
         await ask(client, *TEXTS)
         await ask(client, "Pourquoi ?", language="fr")
-        live = rows(await policy_commands.show(client.running.address, None))
-    saved = rows(await policy_commands.show(chosen, None))
+        live = rows(await policies.show(client.running.address, None))
+    saved = rows(await policies.show(chosen, None))
     assert saved == live
     assert [row[:2] for row in saved] == [
         ["de", "ada"], ["de", "bob"], ["fr", "ada"], ["fr", "bob"]
@@ -141,13 +141,13 @@ async def test_one_language_is_shown_alone(tmp_path: Path) -> None:
     async with serving(chosen) as client:
         await ask(client, *TEXTS)
         await ask(client, "Pourquoi ?", language="fr")
-        live = rows(await policy_commands.show(client.running.address, "fr-CA"))
-    saved = rows(await policy_commands.show(chosen, "fr-CA"))
+        live = rows(await policies.show(client.running.address, "fr-CA"))
+    saved = rows(await policies.show(chosen, "fr-CA"))
     assert {row[0] for row in live} == {"fr"}
     assert saved == live
-    assert rows(await policy_commands.show(chosen, "sw")) == []
+    assert rows(await policies.show(chosen, "sw")) == []
     with pytest.raises(errors.InvalidPrompt, match="language"):
-        await policy_commands.show(chosen, "klingonisch")
+        await policies.show(chosen, "klingonisch")
 
 
 async def test_what_is_shown_is_what_is_believed(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ async def test_a_state_of_many_megabytes_gets_through(tmp_path: Path) -> None:
         teach(policy, 1)
         state = policy.state() | {"own": {"noise": "x" * 5_000_000}}
         policy.state = lambda: state
-        said = await policy_commands.save(client.running.address, tmp_path / "large.json")
+        said = await policies.save(client.running.address, tmp_path / "large.json")
     assert said.endswith("policy 'best_of', 1 prompts learned from")
     assert snapshot.load(tmp_path / "large.json").state["own"] == state["own"]
 
@@ -242,11 +242,11 @@ async def test_a_snapshot_of_a_service_and_of_its_folder_are_one(tmp_path: Path,
     live, saved = tmp_path / f"live-{name}", tmp_path / f"saved-{name}"
     async with serving(chosen) as client:
         await ask(client, *TEXTS)
-        said = await policy_commands.save(client.running.address, live)
+        said = await policies.save(client.running.address, live)
         policy = client.running.engine.policy
         expected = Snapshot.of(policy).encode()
     assert said == f"{live}: policy 'thompson', 3 prompts learned from"
-    await policy_commands.save(chosen, saved)
+    await policies.save(chosen, saved)
     assert live.read_bytes() == saved.read_bytes()
     assert snapshot.load(live).encode() == expected
     warm = config.Policy(kind="random", warm_start=config.WarmStart(snapshot=live))
@@ -271,7 +271,7 @@ async def test_a_service_of_before_there_were_snapshots_is_one_line(tmp_path: Pa
         patch.setattr(server.ArbitrageService, "GetPolicy", before)
         async with serving(settings(tmp_path)) as client:
             with pytest.raises(errors.NotBuilt, match="gives no snapshots; upgrade it"):
-                await policy_commands.save(client.running.address, tmp_path / "copy.json")
+                await policies.save(client.running.address, tmp_path / "copy.json")
     assert not (tmp_path / "copy.json").exists()
 
 
@@ -293,11 +293,11 @@ async def test_nothing_is_reset_while_a_service_has_the_folder(tmp_path: Path) -
         await ask(client, "Warum?")
     async with serving(chosen):
         with pytest.raises(errors.SinkError) as caught:
-            await policy_commands.reset(chosen)
+            await policies.reset(chosen)
         assert state.exists()
     assert "is in use by process" in complaint_of(caught)
     assert complaint_of(caught).endswith("; stop it, and reset again")
-    assert await policy_commands.reset(chosen) == (
+    assert await policies.reset(chosen) == (
         f"{state}: forgotten; the next run on this folder begins to learn anew"
     )
     assert len(published(tmp_path / "out")) == 1

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 import assembly
-import replay
 import router
 import sink
 from arbitrage import config
@@ -31,6 +30,7 @@ from arbitrage.types import (
     Score,
     Verdict,
 )
+from commands import replay
 from router.offpolicy.prompt_types import PromptTypes
 from router.offpolicy.trial import Replay
 from router.offpolicy.valuation import DIRECT, SNIPS, evaluate

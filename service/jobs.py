@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
-import job_learning
 from arbitrage.errors import (
     AlreadyExists,
     ArbitrageError,
@@ -24,7 +23,8 @@ from arbitrage.errors import (
 from arbitrage.registry import FINAL, Record
 from arbitrage.spec import told
 from arbitrage.status import status_of
-from job_run import Run, place
+from service import learning
+from service.run import Run, place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Coroutine
@@ -78,9 +78,9 @@ class Jobs:
             SinkError: the registry cannot be read.
         """
         self = cls(engine, settings, registry)
-        await job_learning.relearn(engine, settings, registry)
+        await learning.relearn(engine, settings, registry)
         for stored in await registry.unfinished():
-            record = await job_learning.brought_up_to_date(settings, stored)
+            record = await learning.brought_up_to_date(settings, stored)
             active = self._active[record.job_id] = Run(record)
             self._waiting.append(active)
         return self

@@ -6,7 +6,6 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-import job_learning
 import router
 from arbitrage import config, errors, wire
 from arbitrage.client import connected
@@ -17,6 +16,7 @@ from arbitrage.language import normalise
 from arbitrage.v1 import arbitrage_pb2 as pb
 from router.explain import explain, languages
 from router.snapshots import keeper, snapshot
+from service import learning
 from sink.layout import Layout
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ async def reset(source: config.Config) -> str:
     journal = await Journal.open(file)
     try:
         fresh = snapshot.Snapshot.of(router.build(source.policy))
-        learned = await journal.last(), await job_learning.last_samples(source)
+        learned = await journal.last(), await learning.last_samples(source)
         snapshot.save(path, replace(fresh, learned=learned[0], jobs=learned[1]))
     finally:
         await journal.close()

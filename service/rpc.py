@@ -15,7 +15,7 @@ from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from jobs import Jobs
+    from service.jobs import Jobs
 
 _PAGE = 50
 _LARGEST_PAGE = 1000

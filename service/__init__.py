@@ -1,0 +1,1 @@
+"""What the server does beside answering single prompts; `server` puts it together."""
