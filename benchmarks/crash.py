@@ -7,7 +7,7 @@ from the mock's counters, the journal, what readers find, and a policy that lear
 samples all at once.
 
     python benchmarks/crash.py                       # 20 kills, some two minutes
-    python benchmarks/crash.py --kills 5 --prompts 500 --seed 7
+    python benchmarks/crash.py --kills 5 --prompts 2000 --seed 7
 """
 
 from __future__ import annotations
@@ -123,6 +123,8 @@ def kill(
     time.sleep(seconds)
     answered = int(mock.stats()["total"]["answered"])
     time.sleep(FRESH_SECONDS)
+    if process.poll() is not None:
+        raise SystemExit("the job has ended before it could be killed; give it more --prompts")
     # frozen, so that what is under way does not change between counting and killing
     os.kill(process.pid, signal.SIGSTOP)
     total = mock.stats()["total"]
@@ -158,7 +160,7 @@ def main() -> None:
     """Prints what was found, a line a claim; fails where one does not hold."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--prompts", type=int, default=3000)
+    parser.add_argument("--prompts", type=int, default=12_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)  # noqa: S311 - moments, no secrets
