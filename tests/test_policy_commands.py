@@ -13,7 +13,6 @@ import pytest
 from rich.console import Console
 
 import assembly
-import server
 from arbitrage import config, errors
 from arbitrage.display.policy import learned
 from arbitrage.types import Candidate, Completion, Context, Prompt, Score
@@ -21,6 +20,7 @@ from arbitrage.v1 import arbitrage_pb2 as pb
 from commands import policies
 from router.snapshots import keeper, snapshot
 from router.snapshots.snapshot import Snapshot
+from service.arbitrage_service import ArbitrageService
 from tests.processes import arbitrage, published, served, write_config
 from tests.service import scripted, serving, settings
 
@@ -268,7 +268,7 @@ async def test_a_service_of_before_there_were_snapshots_is_one_line(tmp_path: Pa
         return pb.GetPolicyResponse(policy="thompson", version=3)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server.ArbitrageService, "GetPolicy", before)
+        patch.setattr(ArbitrageService, "GetPolicy", before)
         async with serving(settings(tmp_path)) as client:
             with pytest.raises(errors.NotBuilt, match="gives no snapshots; upgrade it"):
                 await policies.save(client.running.address, tmp_path / "copy.json")

@@ -11,10 +11,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 
-import server
 from arbitrage import config, errors
 from arbitrage.metrics import Metrics
 from arbitrage.v1 import arbitrage_pb2 as pb
+from service.guard import Guard
 from tests import chat_server
 from tests.processes import published
 from tests.service import Client, detail, refused, scripted, serving, settings
@@ -237,7 +237,7 @@ async def test_a_cancelled_call_is_counted_by_the_time_that_was_left(
     metrics = Metrics(["de"], "parquet")
     context: Any = SimpleNamespace(time_remaining=lambda: seconds_left)
     with pytest.raises(asyncio.CancelledError):
-        async with server.Guard(metrics)._answering("Complete", context):
+        async with Guard(metrics)._answering("Complete", context):
             raise asyncio.CancelledError
     labels = {"method": "Complete", "code": code}
     assert metrics.registry.get_sample_value("arbitrage_requests_total", labels) == 1

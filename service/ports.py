@@ -1,0 +1,66 @@
+"""The ports that a server listens on."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+
+from arbitrage import errors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from arbitrage.metrics import Metrics
+
+_LAST_PORT = 65_535
+_SCRAPE_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def metrics_port(listen: str, metrics: Metrics) -> AsyncIterator[str]:
+    """Answers Prometheus; yields the address to be scraped.
+
+    Raises:
+        ConfigError: nobody can listen there.
+    """
+    host, port = place("service.metrics", listen)
+
+    async def scrape(request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(metrics.registry), headers={"Content-Type": content_type})
+
+    app = web.Application()
+    app.router.add_get("/metrics", scrape)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SCRAPE_SECONDS)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host.strip("[]"), port).start()
+        except (OSError, UnicodeError) as error:
+            raise cannot_listen("service.metrics", listen) from error
+        yield f"http://{host}:{runner.addresses[0][1]}/metrics"
+    finally:
+        await runner.cleanup()
+
+
+def place(key: str, listen: str) -> tuple[str, int]:
+    """Host and port of an address in the configuration.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    host, _, port = listen.rpartition(":")
+    # gRPC would take port 65537 for port 1
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise errors.ConfigError(f"{key}: {listen!r} is not host:port, such as 127.0.0.1:50051")
+    return host, int(port)
+
+
+def cannot_listen(key: str, listen: str) -> errors.ConfigError:
+    """What to tell of an address that cannot be had."""
+    return errors.ConfigError(
+        f"{key}: cannot listen on {listen}: is it taken, or not this machine's?"
+    )
