@@ -5,13 +5,20 @@ PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
 BIN := $(VENV)/bin
+AUDIT := .venv-audit
 BUF := npx --yes @bufbuild/buf@1.75.0
 # the others are parts of these, or servers
 BENCHMARKS := gates language_id rules calibration embedded_reward reward_scoring scoring_soak http_clients throughput faults routing simulation pacing off_policy decisions
 PROTO := proto/arbitrage/v1/arbitrage.proto
+# what `make monitor` runs, which server's metrics it scrapes, and where it answers; Debian's package
+# has one running on 9090 already
+PROMETHEUS ?= prometheus
+METRICS ?= 127.0.0.1:9464
+MONITOR ?= 127.0.0.1:9095
+MONITORED := $(or $(DATA_ARBITRAGE_CACHE),$(HOME)/.cache/data-arbitrage)/monitor
 CODE := arbitrage router teachers reward sink commands service assembly.py server.py cli.py benchmarks tests
 
-.PHONY: install install-vllm demo test test-vllm lint format proto bench clean
+.PHONY: install install-vllm demo test test-vllm lint format proto audit bench monitor clean
 
 demo: install
 	@$(BIN)/arbitrage demo
@@ -69,8 +76,25 @@ proto: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I proto --python_out=. \
 	  --mypy_out=quiet:. --grpc_python_out=. --mypy_grpc_out=quiet:. $(PROTO)
 
+# Needs no network: without one, only what is installed is held against what is pinned.
+audit: install
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) \
+	  && $(AUDIT)/bin/pip install --quiet --disable-pip-version-check --retries 1 pip-audit==2.10.1; } \
+	  || echo "make: pip-audit could not be installed; is a package registry reachable?" >&2
+	@$(BIN)/python .ci/audit $(AUDIT)/bin/pip-audit
+
 bench: install
 	@for name in $(BENCHMARKS); do echo "# $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
+monitor:
+	@command -v "$(PROMETHEUS)" >/dev/null || { echo "make: $(PROMETHEUS) is missing; on Debian: apt-get install prometheus; or name another: make monitor PROMETHEUS=/path/to/prometheus" >&2; exit 1; }
+	@mkdir -p "$(MONITORED)" && cp dashboards/alerts.yml "$(MONITORED)/" \
+	  && sed 's/127\.0\.0\.1:9464/$(METRICS)/' dashboards/prometheus.yml >"$(MONITORED)/prometheus.yml"
+	@echo "Prometheus scrapes $(METRICS); its alerts are at http://$(MONITOR)/alerts"
+	@echo "Grafana with the dashboard: PROMETHEUS=http://$(MONITOR) docker compose -f dashboards/compose.yml up grafana, then http://127.0.0.1:3000/d/arbitrage"
+	@echo "a Grafana of your own: add http://$(MONITOR) as a Prometheus data source, and import dashboards/arbitrage.json"
+	@exec "$(PROMETHEUS)" --config.file="$(MONITORED)/prometheus.yml" --storage.tsdb.path="$(MONITORED)/data" \
+	  --web.listen-address="$(MONITOR)" --log.level=warn
+
 clean:
-	@rm -rf $(VENV) $(VLLM) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VLLM) $(AUDIT) .mypy_cache .pytest_cache .ruff_cache .hypothesis

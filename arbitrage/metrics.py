@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from arbitrage.events import (
@@ -40,16 +41,23 @@ class Metrics:
 
     Attributes:
         registry: holds every collector of the service; expose this one.
+        started: when it began to count, in seconds since 1970.
     """
 
-    def __init__(self, languages: Collection[str], sink_format: str) -> None:
+    def __init__(
+        self, languages: Collection[str], sink_format: str, now: Callable[[], float] = time
+    ) -> None:
         """Starts at zero.
 
         Args:
             languages: tags that may become label values; others count as `other`.
             sink_format: label of the samples made durable.
+            now: seconds since 1970.
         """
         self.registry = CollectorRegistry()
+        ProcessCollector(namespace="arbitrage", registry=self.registry)
+        self._now = now
+        self.started = now()
         self._languages = frozenset(languages)
         self._sink_format = sink_format
         self._regret: dict[str, float] = {}
@@ -81,6 +89,9 @@ class Metrics:
         self._reward = histogram(
             "reward", "Rewards of candidates", "language", "teacher", buckets=_REWARD
         )
+        # a histogram with buckets below 0 has no sum: a counter never falls, so there are two
+        self._gained = counter("reward_gained", "Rewards above 0, summed", "language", "teacher")
+        self._lost = counter("reward_lost", "Rewards below 0, summed", "language", "teacher")
         self._regret_estimate = gauge(
             "regret_estimate",
             "Recent mean of best reward seen minus the mean reward of the arms asked",
@@ -98,6 +109,9 @@ class Metrics:
             "reward_shift",
             "Last alarm: by how many standard deviations the scores have moved",
             "language",
+        )
+        self._shifted_at = gauge(
+            "reward_shift_timestamp_seconds", "When the last alarm was, since 1970", "language"
         )
         self._policy_updates = counter("policy_updates", "Prompts learned from", "policy")
         self._samples = counter("sink_samples", "Samples made durable", "format")
@@ -133,6 +147,7 @@ class Metrics:
                 self._batch_tokens.observe(tokens)
             case Shifted(language, shift):
                 self._shift.labels(self._label(language)).set(shift)
+                self._shifted_at.labels(self._label(language)).set(self._now())
 
     def watch_pool(self, pool: Pool) -> None:
         """Exposes at each scrape which teachers may be asked."""
@@ -170,7 +185,11 @@ class Metrics:
             for verdict in candidate.gates:
                 self._gate_rejections.labels(verdict.gate, language).inc()
             if candidate.score:
-                self._reward.labels(language, candidate.teacher).observe(candidate.score.reward)
+                labels, reward = (language, candidate.teacher), candidate.score.reward
+                self._reward.labels(*labels).observe(reward)
+                # both, so that both exist, and one can be taken from the other
+                self._gained.labels(*labels).inc(max(reward, 0.0))
+                self._lost.labels(*labels).inc(max(-reward, 0.0))
 
     def _stored(self, sample: Sample) -> None:
         language = self._language(sample.prompt)
@@ -191,12 +210,19 @@ class _PoolCollector:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    def describe(self) -> Iterable[Metric]:
+        yield self._empty()
+
     def collect(self) -> Iterable[Metric]:
-        available = GaugeMetricFamily(
+        available = self._empty()
+        for teacher in self._pool.describe():
+            available.add_metric([teacher.name], float(teacher.available))
+        yield available
+
+    @staticmethod
+    def _empty() -> GaugeMetricFamily:
+        return GaugeMetricFamily(
             "arbitrage_teacher_available",
             "Whether the teacher may be asked (1) or not (0)",
             labels=["teacher"],
         )
-        for teacher in self._pool.describe():
-            available.add_metric([teacher.name], float(teacher.available))
-        yield available

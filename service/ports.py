@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from arbitrage import errors
+from service.console import Console
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +22,7 @@ _SCRAPE_SECONDS = 1.0
 
 @asynccontextmanager
 async def metrics_port(listen: str, metrics: Metrics) -> AsyncIterator[str]:
-    """Answers Prometheus; yields the address to be scraped.
+    """Answers Prometheus, and people at `/`; yields the address to be scraped.
 
     Raises:
         ConfigError: nobody can listen there.
@@ -34,6 +35,7 @@ async def metrics_port(listen: str, metrics: Metrics) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/metrics", scrape)
+    Console(metrics).join(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SCRAPE_SECONDS)
     await runner.setup()
     try:

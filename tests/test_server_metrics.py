@@ -10,6 +10,8 @@ import aiohttp
 import pytest
 
 from arbitrage import config
+from arbitrage.events import Shifted
+from arbitrage.metrics import Metrics
 from arbitrage.v1 import arbitrage_pb2 as pb
 from tests.service import Client, Figures, figure, refused, scripted, serving, settings
 
@@ -29,13 +31,20 @@ LABELS = {
     "routes_total": {"language", "teacher"},
     "wins_total": {"language", "teacher"},
     "reward_count": {"language", "teacher"},
+    "reward_gained_total": {"language", "teacher"},
+    "reward_lost_total": {"language", "teacher"},
     "regret_estimate": {"language"},
     "fan_out_count": {"language"},
     "gate_rejections_total": {"gate", "language"},
     "reward_seconds_count": set(),
+    "reward_batch_tokens_count": set(),
+    "reward_queue_depth": set(),
     "policy_updates_total": {"policy"},
     "sink_samples_total": {"format"},
     "sink_pending_samples": set(),
+    "budget_remaining_usd": set(),
+    "budget_usd": set(),
+    "process_resident_memory_bytes": set(),
 }
 TEACHERS = (
     scripted("ada", 1.0, price_per_million=config.Price(prompt=3.0, completion=15.0)),
@@ -114,6 +123,49 @@ async def test_routes_wins_and_rewards_are_counted_by_language_and_teacher(
             assert figure(figures, "reward_bucket", **labels, le=bound) == below
     assert figure(figures, "wins_total", language="de", teacher="bob") is None
     assert figure(figures, "reward_seconds_count") == 4
+
+
+async def test_what_is_gained_and_lost_gives_the_mean_reward(
+    figures: Figures, samples: list[pb.Sample]
+) -> None:
+    for teacher in ("ada", "bob"):
+        labels = {"language": "de", "teacher": teacher}
+        gained, lost, count = (
+            figure(figures, name, **labels) or 0.0
+            for name in ("reward_gained_total", "reward_lost_total", "reward_count")
+        )
+        rewards = [
+            candidate.reward
+            for sample in samples
+            for candidate in sample.candidates
+            if sample.language == "de" and candidate.teacher == teacher
+        ]
+        assert math.isclose((gained - lost) / count, sum(rewards) / len(rewards))
+        assert math.isclose(gained, sum(max(reward, 0.0) for reward in rewards))
+
+
+def test_a_shift_of_the_scores_is_told_with_its_time() -> None:
+    metrics = Metrics({"de"}, "parquet", now=lambda: 1_700_000_000.0)
+    metrics.observe(Shifted("de-AT", -0.4))
+    told = metrics.registry.get_sample_value
+    assert told("arbitrage_reward_shift", {"language": "de"}) == -0.4
+    at = told("arbitrage_reward_shift_timestamp_seconds", {"language": "de"})
+    assert at == 1_700_000_000.0
+
+
+async def test_the_budget_is_told_with_what_is_left_of_it(tmp_path: Path) -> None:
+    policy = config.Policy(kind="best_of", budget_usd=2.5)
+    async with serving(settings(tmp_path, *TEACHERS, policy=policy)) as client:
+        sample = await client.complete()
+        figures = await client.metrics()
+    assert figure(figures, "budget_usd") == 2.5
+    left = figure(figures, "budget_remaining_usd") or 0.0
+    assert math.isclose(2.5 - left, sum(candidate.cost_usd for candidate in sample.candidates))
+
+
+async def test_without_a_budget_there_is_no_figure_of_it(figures: Figures) -> None:
+    for name in ("budget_usd", "budget_remaining_usd"):
+        assert math.isnan(figure(figures, name) or 0.0)
 
 
 async def test_teachers_are_counted_by_how_they_answer(
