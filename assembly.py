@@ -115,6 +115,7 @@ async def open(  # noqa: A001 - read as `assembly.open`
             deadline_seconds=settings.job.deadline_seconds,
         )
         await _catch_up(engine, learning, journal)
+        await _catch_up_with_feedback(engine, learning, journal)
         yield engine
 
 
@@ -215,6 +216,18 @@ def journal_of(engine: Engine) -> Journal:
 def keeper_of(engine: Engine) -> keeper.Keeper:
     """What saves what an engine has learned that `open` has made."""
     return next(one for one in engine.observers if isinstance(one, keeper.Keeper))
+
+
+async def _catch_up_with_feedback(
+    engine: Engine, learning: keeper.Keeper, journal: Journal
+) -> None:
+    """The same of rewards that came later."""
+    learned = min(learning.last(keeper.FEEDBACK), await journal.last_feedback())
+    while batch := await journal.feedback_after(learned, _RELEARNED):
+        for learned, feedback in batch:
+            if sample := await journal.sample(feedback.sample_id):
+                await engine.judge(sample, feedback.teacher, feedback.reward)
+            learning.learned(learned, keeper.FEEDBACK)
 
 
 async def _catch_up(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import server
     from arbitrage.estimate.forecast import Estimate
+    from arbitrage.types import Candidate
     from commands.replay import Report
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -50,10 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 async def _serve(options: argparse.Namespace) -> int:
     import server  # noqa: PLC0415 - the engine's imports, which most commands do without
+    from service import logs  # noqa: PLC0415 - as above
 
     def ready(running: server.Running) -> None:
-        print(f"serving on {running.address}, metrics at {running.metrics_url}", flush=True)
+        metrics = f", metrics at {running.metrics_url}" if running.metrics_url else ""
+        openai = f", OpenAI's API at {running.openai_url}" if running.openai_url else ""
+        print(f"serving on {running.address}{metrics}{openai}", flush=True)
 
+    logs.discreet(options.verbose)
     settings = config.load(options.config)
     stopped_by = await server.serve(settings, ready, lambda: config.load(options.config))
     print(f"stopped; samples are in {settings.sink.path}", flush=True)
@@ -61,17 +66,21 @@ async def _serve(options: argparse.Namespace) -> int:
 
 
 async def _complete(options: argparse.Namespace) -> int:
-    from arbitrage.client import connected  # noqa: PLC0415 - as above
-    from arbitrage.v1 import arbitrage_pb2 as pb  # noqa: PLC0415 - as above
+    from arbitrage.client import AsyncClient, environment  # noqa: PLC0415 - as above
 
     text = _stdin() if options.text == "-" else options.text
-    prompt = pb.Prompt(text=text, language=options.language or "")
-    async with connected(options.address) as stub:
-        request = pb.CompleteRequest(prompt=prompt, include_candidates=True)
-        sample = (await stub.Complete(request, timeout=options.timeout)).sample
-    print(sample.winner.completion)
-    asked = ", ".join(_ending(candidate) for candidate in sample.candidates)
-    print(f"[{sample.language}] {sample.winner.teacher} won; asked: {asked}", file=sys.stderr)
+    async with AsyncClient(options.address, **environment(attempts=1)) as client:
+        sample = await client.complete(
+            text,
+            language=options.language,
+            include_candidates=True,
+            timeout_seconds=options.timeout,
+        )
+    if sample.winner and sample.winner.completion:  # a service sends no other
+        print(sample.winner.completion.text)
+        asked = ", ".join(map(_ending, sample.candidates))
+        language, winner = sample.prompt.language, sample.winner.teacher
+        print(f"[{language}] {winner} won; asked: {asked}", file=sys.stderr)
     return DONE
 
 
@@ -129,6 +138,29 @@ async def _policy_reset(options: argparse.Namespace) -> int:
 def _source(options: argparse.Namespace) -> config.Config | str:
     """What knows a policy: a configuration's folder, or a service."""
     return config.load(options.config) if options.config else str(options.address)
+
+
+async def _token_new(options: argparse.Namespace) -> int:
+    from commands import tokens  # noqa: PLC0415 - as above
+
+    print(tokens.new(options.file, options.name, options.scopes))
+    print(f"{options.name}: shown this once; {options.file} has its hash", file=sys.stderr)
+    return DONE
+
+
+async def _token_list(options: argparse.Namespace) -> int:
+    from commands import tokens  # noqa: PLC0415 - as above
+
+    for line in tokens.listed(options.file):
+        print(line)
+    return DONE
+
+
+async def _token_revoke(options: argparse.Namespace) -> int:
+    from commands import tokens  # noqa: PLC0415 - as above
+
+    print(tokens.revoke(options.file, options.name))
+    return DONE
 
 
 async def _run(options: argparse.Namespace) -> int:
@@ -259,13 +291,14 @@ def _stdin() -> str:
         raise errors.InvalidPrompt("stdin", f"is not UTF-8: {error.reason}") from None
 
 
-def _ending(candidate: Any) -> str:
+def _ending(candidate: Candidate) -> str:
     """How a candidate ended, in a few words."""
-    if candidate.HasField("error"):
-        return f"{candidate.teacher} {candidate.error.code}"
+    if candidate.failure:
+        return f"{candidate.teacher} {candidate.failure.outcome}"
     if candidate.gates:
         return f"{candidate.teacher} stopped by {', '.join(g.gate for g in candidate.gates)}"
-    return f"{candidate.teacher} {candidate.reward:+.2f}"
+    reward = "not scored" if candidate.reward is None else f"{candidate.reward:+.2f}"
+    return f"{candidate.teacher} {reward}"
 
 
 def _complain(options: argparse.Namespace, what: object, status: int) -> int:
@@ -287,6 +320,9 @@ _COMMANDS: Mapping[
     ("policy", "show"): _policy_show,
     ("policy", "snapshot"): _policy_snapshot,
     ("policy", "reset"): _policy_reset,
+    ("token", "new"): _token_new,
+    ("token", "list"): _token_list,
+    ("token", "revoke"): _token_revoke,
     ("replay", None): _replay,
     ("reward", "train"): _reward_train,
 }

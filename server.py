@@ -8,10 +8,11 @@ import math
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import assembly
@@ -21,19 +22,29 @@ from arbitrage.metrics import Metrics
 from arbitrage.registry import FILE, Registry
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
 from reward.language import languages as detectable
+from service import readiness
+from service.admission import Admission
 from service.arbitrage_service import ArbitrageService
 from service.guard import SERVICES, Guard
 from service.job_service import JobService
 from service.jobs import Jobs
+from service.openai_api import OpenAIAPI
 from service.ports import cannot_listen, metrics_port, place
+from service.tls import credentials, is_loopback, require_private
+from service.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from aiohttp import web
 
     from arbitrage.engine import Engine
+    from service.identity import Caller
 
 _log = logging.getLogger(__name__)
 _GRACE_SECONDS = 10.0
+_PING_MS = 10_000
+_HANDSHAKE_MS = 10_000  # who says nothing keeps a connection no longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +53,14 @@ class Running:
 
     Attributes:
         address: `host:port` of the gRPC service.
-        metrics_url: where Prometheus scrapes.
+        metrics_url: where Prometheus scrapes; empty where that port is closed.
+        openai_url: what clients of OpenAI's API call their base URL; empty likewise.
     """
 
     engine: Engine
     address: str
     metrics_url: str
+    openai_url: str = ""
 
 
 @asynccontextmanager
@@ -59,10 +72,12 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
     """
     metrics = Metrics(detectable(), settings.sink.format)
     async with AsyncExitStack() as stack:
-        metrics_url = await stack.enter_async_context(
-            metrics_port(settings.service.metrics, metrics)
-        )
-        address, server = _bind(settings.service.listen, metrics)
+        metrics_url = ""
+        if scraped := settings.service.metrics:
+            require_private("service.metrics", scraped, settings.service)
+            metrics_url = await stack.enter_async_context(metrics_port(scraped, metrics))
+        tokens = Tokens(path) if (path := settings.service.auth_tokens) else None
+        address, server = _bind(settings.service, metrics, tokens)
         try:
             registry = await Registry.open(settings.service.jobs / FILE)
             stack.push_async_callback(registry.close)
@@ -80,6 +95,11 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
             lambda: math.nan if (left := pool.budget.remaining_usd) is None else left,
         )
         metrics.watch(
+            "budget_usd",
+            "What may be spent on teachers in all; NaN without a budget",
+            lambda: math.nan if (limit := pool.budget.limit) is None else float(limit),
+        )
+        metrics.watch(
             "reward_queue_depth",
             "Candidates that wait to be scored, or are being scored",
             lambda: engine.reward.queue_depth,
@@ -87,23 +107,29 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
         metrics.watch(
             "sink_pending_samples", "Durable samples not yet published", lambda: engine.sink.pending
         )
-        service = ArbitrageService(engine, settings.job.max_in_flight)
+        admission = Admission(settings.job.max_in_flight, settings.service.max_in_flight_a_client)
+        service = ArbitrageService(engine, admission)
         pb_grpc.add_ArbitrageServiceServicer_to_server(service, server)
         pb_grpc.add_JobServiceServicer_to_server(
-            JobService(jobs, settings.job.max_in_flight), server
+            JobService(jobs, engine, settings.job.max_in_flight), server
         )
         liveness = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(liveness, server)
-        reflection.enable_server_reflection(
-            [*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server
-        )
+        if settings.service.reflection:
+            reflection.enable_server_reflection(
+                [*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+            )
         await server.start()
-        stack.push_async_callback(_stop, server, jobs)
+        others: list[web.AppRunner] = []
+        stack.push_async_callback(_stop, server, jobs, admission, others)
         jobs.start()
-        for name in ("", *SERVICES):
-            await liveness.set(name, health_pb2.HealthCheckResponse.SERVING)
-        stack.push_async_callback(liveness.enter_graceful_shutdown)
-        yield Running(engine, address, metrics_url)
+        await stack.enter_async_context(readiness.told(liveness, engine, SERVICES))
+        openai_url = ""
+        if settings.service.openai:
+            api = OpenAIAPI(engine, metrics, admission.at_once, partial(_known, tokens))
+            openai_url, runner = await api.listen(settings.service, _GRACE_SECONDS)
+            others.append(runner)
+        yield Running(engine, address, metrics_url, openai_url)
 
 
 async def serve(
@@ -162,18 +188,54 @@ async def serve(
                     task.cancel()
 
 
-async def _stop(server: grpc.aio.Server, jobs: Jobs) -> None:
+async def _stop(
+    server: grpc.aio.Server, jobs: Jobs, admission: Admission, others: Sequence[web.AppRunner]
+) -> None:
     """Answers what is in flight, of clients and of jobs, within one grace."""
-    await asyncio.gather(server.stop(_GRACE_SECONDS), jobs.stop(_GRACE_SECONDS))
+    admission.close()
+    ends = [server.stop(_GRACE_SECONDS), jobs.stop(_GRACE_SECONDS)]
+    await asyncio.gather(*ends, *(other.cleanup() for other in others))
 
 
-def _bind(listen: str, metrics: Metrics) -> tuple[str, grpc.aio.Server]:
-    host, port = place("service.listen", listen)
-    # without this a second server would silently share the port
-    options = [("grpc.so_reuseport", 0)]
-    server = grpc.aio.server(interceptors=[Guard(metrics)], options=options)
+def _known(tokens: Tokens | None, authorization: str | None) -> Caller | None:
+    """Who shows a token that may have prompts answered; None where nobody needs one.
+
+    Raises:
+        Unauthenticated, PermissionDenied: they may not come in.
+    """
+    if tokens is None:
+        return None
+    bearer = tokens.caller(authorization)
+    bearer.require("complete")
+    return bearer
+
+
+def _bind(
+    service: config.Service, metrics: Metrics, tokens: Tokens | None
+) -> tuple[str, grpc.aio.Server]:
+    host, port = place("service.listen", service.listen)
+    proof = credentials(service)
+    if proof is None:
+        require_private("service.listen", service.listen, service)
+    if tokens is None and service.tls_clients is None and not is_loopback(host):
+        _log.warning("service.listen: whoever reaches %s may call; set auth_tokens", service.listen)
+    metadata_bytes = service.max_metadata_kb << 10
+    options = [
+        ("grpc.so_reuseport", 0),  # else a second server would silently share the port
+        ("grpc.max_receive_message_length", service.max_message_mb << 20),
+        # between these two, gRPC would refuse some at random
+        ("grpc.max_metadata_size", metadata_bytes),
+        ("grpc.absolute_max_metadata_size", metadata_bytes),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        # a client that waits for an answer may ask so often whether anybody is there
+        ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
+    ]
+    server = grpc.aio.server(
+        interceptors=[Guard(metrics, tokens, service.max_prompts)], options=options
+    )
+    at = f"{host}:{port}"
     try:
-        port = server.add_insecure_port(f"{host}:{port}")
+        port = server.add_secure_port(at, proof) if proof else server.add_insecure_port(at)
     except RuntimeError as error:
-        raise cannot_listen("service.listen", listen) from error
+        raise cannot_listen("service.listen", service.listen) from error
     return f"{host}:{port}", server

@@ -78,6 +78,10 @@ class CachedPool:
         """Waits until an arm not yet asked may be asked again; False if none will be in time."""
         return await self.pool.another(prompt, asked, deadline)
 
+    def expected_cost(self, arm: str, prompt: Prompt) -> float:
+        """What a call is likely to cost by the teacher's price, in US dollars."""
+        return self.pool.expected_cost(arm, prompt)
+
     def refusal(self, prompt: Prompt) -> NoTeacherAvailable:
         """Why nobody may be asked for this prompt now, and when to try again."""
         return self.pool.refusal(prompt)

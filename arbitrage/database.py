@@ -1,7 +1,8 @@
 """An SQLite file that many tasks write to, with one commit for many rows.
 
-Rows gather for a few milliseconds, and while the commit before theirs is on its way to the
-disk (group commit; DeWitt et al. 1984, SIGMOD). What is committed is durable.
+Rows gather while the commit before theirs is on its way to the disk, and for a few milliseconds
+after it (group commit; DeWitt et al. 1984, SIGMOD); those for which nobody waits, for as long in
+any case. What is committed is durable.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -69,6 +70,8 @@ class Database:
         self._turn = asyncio.Lock()
         self._writes: list[_Write] = []
         self._commit: asyncio.Task[None] | None = None
+        self._urgent = asyncio.Event()  # somebody waits for what is to be committed
+        self._committed = -window_seconds  # when the last commit ended
         self._closed = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="journal-reader")
@@ -91,7 +94,7 @@ class Database:
             path: the file; its `-wal` and `.lock` lie beside it.
             migrations: one script for each schema version, in order; an older file is
                 brought up to the last.
-            window_seconds: how long a row waits for others to share its commit.
+            window_seconds: from one commit to the next, in which rows gather.
             shared: whether other processes may have it open, too.
 
         Raises:
@@ -109,7 +112,7 @@ class Database:
     def insert(
         self, query: str, *row: Any, hear: Callable[[int | None], None] | None = None
     ) -> asyncio.Future[int | None]:
-        """Has a numbered row written; awaiting what it returns means durable.
+        """Has a numbered row written, at once; awaiting what it returns means durable.
 
         Those who wait are answered in the order in which they asked, with nothing in between.
 
@@ -125,7 +128,7 @@ class Database:
         return self._queue(query, row, numbered=True, hear=hear)
 
     def write(self, query: str, *row: Any) -> asyncio.Future[int | None]:
-        """Has something changed, beside `insert`; awaiting what it returns means durable.
+        """Has something changed, soon; awaiting what it returns means durable.
 
         Within a commit, changes by one statement are made in their order, but those by
         another may be made before them.
@@ -200,14 +203,23 @@ class Database:
             _fail(stored, self._closed_error())
             return stored
         self._writes.append(_Write(query, row, numbered, hear, stored))
+        if numbered:
+            self._urgent.set()
         if self._commit is None:
             self._commit = asyncio.create_task(self._commit_soon())
         return stored
 
     async def _commit_soon(self) -> None:
-        await asyncio.sleep(self._window)
+        loop = asyncio.get_running_loop()
+        if not self._urgent.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._window):
+                    await self._urgent.wait()
+        if (pause := self._committed + self._window - loop.time()) > 0.0:
+            await asyncio.sleep(pause)
         async with self._turn:
             writes, self._writes, self._commit = self._writes, [], None
+            self._urgent.clear()
             try:
                 numbers = await self._on(self._writer, self._insert, writes)
             except SinkError as error:
@@ -215,6 +227,8 @@ class Database:
                     if not write.stored.done():
                         _fail(write.stored, error)
                 return
+            finally:
+                self._committed = loop.time()
             self.commits += 1
             for write, number in zip(writes, numbers, strict=True):
                 if write.hear:

@@ -44,6 +44,7 @@ def decode(document: bytes) -> types.Sample:
         winner=None if winner is None else candidates[winner],
         margin=fields["margin"],
         created_at=datetime.fromisoformat(fields["created_at"]),
+        learned=fields.get("learned", True),  # older journals do not say
     )
 
 

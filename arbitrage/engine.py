@@ -18,10 +18,11 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from arbitrage.allowance import Allowance
 from arbitrage.errors import PUT_OFF, ArbitrageError, NoWinner
 from arbitrage.events import Accepted, Answered, Drafted, Event, Judged, Left, Routed, Stored
 from arbitrage.language import UNDETERMINED
-from arbitrage.types import Candidate, Context, Decision, Prompt, Sample
+from arbitrage.types import AS_CONFIGURED, Candidate, Context, Decision, Prompt, Routing, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
@@ -70,11 +71,18 @@ class Engine:
     deadline_seconds: float = 600.0
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    async def arbitrate(self, prompt: Prompt, listener: Observer | None = None) -> Sample:
+    async def arbitrate(
+        self,
+        prompt: Prompt,
+        listener: Observer | None = None,
+        routing: Routing = AS_CONFIGURED,
+    ) -> Sample:
         """Answers one prompt; returns when its sample is durable and learned from.
 
         Args:
+            prompt: what to answer.
             listener: hears this prompt's events alone, beside the engine's observers.
+            routing: how this prompt is routed.
 
         Raises:
             NoTeacherAvailable: nobody may be asked; nothing was spent. A `BudgetSpent`
@@ -88,16 +96,24 @@ class Engine:
         context = await self._context(prompt)
         decision: Decision | None = None
         candidates: list[Candidate] = []
-        asked: set[str] = set()
+        allowance = Allowance(self.pool, prompt, routing)
+        asked = allowance.barred
         put_off: set[str] = set()
         unscored: Exception | None = None
         loop = asyncio.get_running_loop()
         started, waves = loop.time(), 0
-        deadline = started + self.deadline_seconds
+        deadline = started + min(
+            self.deadline_seconds, routing.latency_budget_seconds or self.deadline_seconds
+        )
         with self._in_flight(prompt, listener) as emit:
-            while arms := await self._next_arms(prompt, asked, candidates, deadline):
+            while arms := await self._next_arms(allowance, asked, candidates, deadline):
                 wave = self.policy.select(
-                    context, arms, candidates, wave=waves, elapsed=loop.time() - started
+                    context,
+                    arms,
+                    candidates,
+                    wave=waves,
+                    elapsed=loop.time() - started,
+                    most=allowance.most(arms, candidates),
                 )
                 if wave is None:
                     break
@@ -130,7 +146,7 @@ class Engine:
                 asked -= left - put_off
                 put_off |= left
             if decision is None:
-                raise self.pool.refusal(prompt)
+                raise allowance.refusal()
             sample = Sample.of(
                 prompt,
                 decision,
@@ -138,6 +154,7 @@ class Engine:
                 job=self.job,
                 created_at=self.now(),
                 sample_id=sample_id,
+                learned=routing.learn,
             )
             await self._store(context, sample, emit)
         if sample.winner is None:
@@ -152,7 +169,8 @@ class Engine:
         async def store() -> None:
             number = await self.sink.write(sample)
             if number is not None:  # what was stored before was learned from before
-                self.learn(context, sample)
+                if sample.learned:
+                    self.learn(context, sample)
                 emit(Stored(sample, number))
 
         storing = asyncio.ensure_future(store())
@@ -171,7 +189,12 @@ class Engine:
     async def relearn(self, samples: Sequence[Sample]) -> None:
         """Learns from stored samples what was not saved, in their order, as if they came now."""
         for sample in samples:
-            self.learn(await self._context(sample.prompt), sample)
+            if sample.learned:
+                self.learn(await self._context(sample.prompt), sample)
+
+    async def judge(self, sample: Sample, arm: str, reward: float) -> None:
+        """Lets the policy learn from a reward that came later for an arm's answer."""
+        self.policy.judge(await self._context(sample.prompt), arm, reward)
 
     async def _with_language(self, prompt: Prompt) -> Prompt:
         if prompt.language != UNDETERMINED:
@@ -191,17 +214,17 @@ class Engine:
 
     async def _next_arms(
         self,
-        prompt: Prompt,
+        allowance: Allowance,
         asked: Collection[str],
         candidates: Sequence[Candidate],
         deadline: float,
     ) -> list[str]:
         """Arms not yet asked; while no answer may win, waits for those that are unwell."""
         while asyncio.get_running_loop().time() < deadline:
-            if arms := [arm for arm in self.pool.available(prompt) if arm not in asked]:
-                return arms
+            if arms := [arm for arm in self.pool.available(allowance.prompt) if arm not in asked]:
+                return allowance.affordable(arms, candidates)
             answered = any(candidate.may_win for candidate in candidates)
-            if answered or not await self.pool.another(prompt, asked, deadline):
+            if answered or not await self.pool.another(allowance.prompt, asked, deadline):
                 break
         return []
 

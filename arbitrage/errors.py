@@ -3,10 +3,14 @@
     ArbitrageError
     ├── InvalidPrompt          the caller's request is wrong (names the field)
     ├── ConfigError            the operator's configuration is wrong (names the key)
+    ├── Unauthenticated        the caller has shown no token that is known
+    ├── PermissionDenied       ... or one that is not for this
     ├── NotFound               the caller names what does not exist
     ├── AlreadyExists          ... or wants made what does, and is another
     ├── Overloaded             as many prompts are in flight, or jobs wait, as may be
     ├── Stopping               the service is on its way down
+    ├── Unavailable            a client: the service cannot do it now, or nobody answers
+    ├── DeadlinePassed         ... or has not done it in time
     ├── NoTeacherAvailable     no teacher of the pool may be asked now
     │   └── BudgetSpent        nor later, before somebody raises the budget
     ├── NoWinner               every answer failed or was stopped by a gate
@@ -37,7 +41,14 @@ if TYPE_CHECKING:
 
 
 class ArbitrageError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of everything this package raises on purpose.
+
+    Attributes:
+        retry_after_seconds: when trying again is first worth it; None where that is not
+            known, or it never is.
+    """
+
+    retry_after_seconds: float | None = None
 
 
 class InvalidPrompt(ArbitrageError):
@@ -58,6 +69,22 @@ class ConfigError(ArbitrageError):
     """A configuration that cannot be run."""
 
 
+class Unauthenticated(ArbitrageError):
+    """Nobody knows who calls: no token came, or none that is known."""
+
+
+class PermissionDenied(ArbitrageError):
+    """The caller is known, and may not do this.
+
+    Attributes:
+        scope: what its token would have to be for.
+    """
+
+    def __init__(self, message: str, *, scope: str) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
 class NotFound(ArbitrageError):
     """Nothing has the name that the caller gave."""
 
@@ -72,6 +99,14 @@ class Overloaded(ArbitrageError):
 
 class Stopping(ArbitrageError):
     """The service is being stopped; another one may go on."""
+
+
+class Unavailable(ArbitrageError):
+    """What a client hears of a service that cannot do it now, or does not answer."""
+
+
+class DeadlinePassed(ArbitrageError):
+    """What a client hears when its own deadline has passed."""
 
 
 class NoTeacherAvailable(ArbitrageError):
@@ -94,14 +129,15 @@ class NoWinner(ArbitrageError):
     """All teachers that may be asked were asked, and no answer passed the gates.
 
     Attributes:
-        sample: the candidates with their errors and verdicts; already stored.
+        sample: the candidates with their errors and verdicts; already stored. None where
+            a client has heard of it from a service.
         transient: nobody answered at all, for reasons that pass: asking again may help.
     """
 
-    def __init__(self, message: str, sample: Sample) -> None:
+    def __init__(self, message: str, sample: Sample | None) -> None:
         super().__init__(message)
         self.sample = sample
-        failures = [candidate.failure for candidate in sample.candidates]
+        failures = [candidate.failure for candidate in sample.candidates] if sample else [None]
         self.transient = all(f is not None and f.outcome in _TRANSIENT for f in failures)
 
 

@@ -277,7 +277,7 @@ def _may_pass(error: NoWinner | RewardError) -> bool:
     """Whether another try may end otherwise: a gate would say the same of the same answer."""
     if isinstance(error, RewardError):
         return True
-    return any(candidate.failure for candidate in error.sample.candidates)
+    return error.sample is not None and any(one.failure for one in error.sample.candidates)
 
 
 def _kind_of(error: Exception) -> str:

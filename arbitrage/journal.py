@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +27,7 @@ from arbitrage import document
 from arbitrage.database import Database
 from arbitrage.errors import SinkError
 from arbitrage.sieve import Sieve
+from arbitrage.types import Feedback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -56,6 +57,11 @@ _MIGRATIONS = (
     CREATE TABLE completions (key BLOB PRIMARY KEY, document BLOB NOT NULL);
     CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
     """,
+    """
+    CREATE TABLE feedback (number INTEGER PRIMARY KEY, feedback_id TEXT NOT NULL UNIQUE,
+        sample_id TEXT NOT NULL, teacher TEXT NOT NULL, reward REAL NOT NULL, source TEXT NOT NULL,
+        comment TEXT NOT NULL)
+    """,
 )
 _SAMPLE = "INSERT INTO samples VALUES (NULL, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _PROMPT = "INSERT INTO prompts VALUES (?, ?) ON CONFLICT DO NOTHING"
@@ -68,6 +74,7 @@ _UNWON = """
     FROM prompts WHERE NOT EXISTS (SELECT 1 FROM samples
         WHERE sample_id = prompts.sample_id AND (teacher IS NULL) = 0)
 """
+_FEEDBACK = "INSERT INTO feedback VALUES (NULL, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _AT_ONCE = 500  # ids that are asked for in one query
 _COST = "UPDATE ledger SET cost_usd = cost_usd + ?"
 _COUNTS = """
@@ -151,7 +158,7 @@ class Journal:
 
         Args:
             path: the file; its `-wal` and `.lock` lie beside it.
-            window_seconds: how long a row waits for others to share its commit.
+            window_seconds: from one commit to the next, in which rows gather.
             max_waiting: samples that may wait for a commit; further appends wait for room.
             shared: whether other processes may have it open, too, as those that only keep
                 completions there may.
@@ -277,6 +284,39 @@ class Journal:
         query = "SELECT seq, document FROM samples WHERE seq > ? ORDER BY seq LIMIT ?"
         rows = await self._database.rows(query, number, most)
         return await asyncio.to_thread(lambda: [(seq, document.decode(row)) for seq, row in rows])
+
+    async def sample(self, sample_id: str) -> Sample | None:
+        """The sample of this id: the one that somebody has won, if there is one."""
+        query = """SELECT document FROM samples WHERE sample_id = ?
+            ORDER BY teacher IS NULL LIMIT 1"""
+        rows = await self._database.rows(query, sample_id)
+        return document.decode(rows[0][0]) if rows else None
+
+    def record(self, feedback: Feedback) -> asyncio.Future[int | None]:
+        """Stores feedback; awaiting it means durable.
+
+        Returns:
+            Resolves to its number, from 1; to None where its id has been used before.
+        """
+        return self._database.insert(_FEEDBACK, *astuple(feedback))
+
+    async def recorded(self, feedback_id: str) -> Feedback | None:
+        """The feedback of this id."""
+        query = "SELECT * FROM feedback WHERE feedback_id = ?"
+        rows = await self._database.rows(query, feedback_id)
+        return Feedback(*rows[0][1:]) if rows else None
+
+    async def feedback_after(self, number: int, most: int) -> Sequence[tuple[int, Feedback]]:
+        """The feedback behind a number, each with its own, at most so many."""
+        query = "SELECT * FROM feedback WHERE number > ? ORDER BY number LIMIT ?"
+        rows = await self._database.rows(query, number, most)
+        return [(number, Feedback(*row)) for number, *row in rows]
+
+    async def last_feedback(self) -> int:
+        """The number of the newest feedback; 0 while there is none."""
+        query = "SELECT coalesce(max(number), 0) FROM feedback"
+        ((number,),) = await self._database.rows(query)
+        return int(number)
 
     async def last(self) -> int:
         """The number of the newest sample; 0 while there is none."""

@@ -71,6 +71,9 @@ class Pool(Protocol):
     async def another(self, prompt: Prompt, asked: Collection[str], deadline: float) -> bool:
         """Waits until an arm not yet asked may be asked again; False if none will be in time."""
 
+    def expected_cost(self, arm: str, prompt: Prompt) -> float:
+        """What a call is likely to cost by the teacher's price, in US dollars."""
+
     def refusal(self, prompt: Prompt) -> NoTeacherAvailable:
         """Why nobody may be asked for this prompt now, and when to try again."""
 
@@ -194,6 +197,7 @@ class Policy(Protocol):
         *,
         wave: int = 0,
         elapsed: float = 0.0,
+        most: int | None = None,
     ) -> Decision | None:
         """Chooses the next wave, or None when no further arm is worth asking.
 
@@ -203,6 +207,8 @@ class Policy(Protocol):
             seen: what the earlier waves brought, scored; empty at first.
             wave: how many waves were asked before.
             elapsed: seconds since the prompt came.
+            most: arms that may be asked in all waves, those in `seen` included; None for
+                as many as it is configured to ask.
         """
 
     def shares(self, context: Context, arms: Sequence[str]) -> Sequence[float]:
@@ -210,6 +216,9 @@ class Policy(Protocol):
 
     def update(self, context: Context, candidates: Sequence[Candidate]) -> None:
         """Learns from every candidate of one prompt, not from the winner alone."""
+
+    def judge(self, context: Context, arm: str, reward: float) -> None:
+        """Learns from a reward that came later, on the scale of those it has learned from."""
 
     def estimates(
         self, arms: Sequence[str], languages: Collection[str] | None = None
@@ -240,6 +249,10 @@ class Sink(Protocol):
     @property
     def pending(self) -> int:
         """Samples that are durable, but not yet where readers look."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether samples cannot be stored now, and wait."""
 
     async def write(self, sample: Sample) -> int | None:
         """Stores a sample; its return means durable. Writing one twice stores one.

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from arbitrage import prompts
 from arbitrage.errors import ConfigError, InvalidPrompt
+from arbitrage.types import AS_CONFIGURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from arbitrage.prompts import Rejected
-    from arbitrage.types import Prompt
+    from arbitrage.types import Prompt, Routing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class Spec:
         prompts: as they came.
         output: folder of the dataset, relative to the job folder; empty for one of the
             job's name.
+        routing: how each prompt is routed.
         budget_usd: what the job may cost; None for no limit of its own.
         max_in_flight: prompts under way at once; 0 for as many as may be.
         limit: rows of the source that are read; None for all.
@@ -33,6 +35,7 @@ class Spec:
     files: tuple[str, ...] = ()
     prompts: tuple[Prompt, ...] = ()
     output: str = ""
+    routing: Routing = AS_CONFIGURED
     budget_usd: float | None = None
     max_in_flight: int = 0
     limit: int | None = None

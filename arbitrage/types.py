@@ -110,6 +110,28 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
+class Routing:
+    """How one prompt is routed, where that is not as it is configured.
+
+    Attributes:
+        fan_out: arms that may be asked, over all waves; None for the configuration's.
+        teachers: arms that may be asked; empty for all.
+        max_cost_usd: what asking may cost, as expected from prices; None for no limit.
+        latency_budget_seconds: after which the best of what has arrived is taken.
+        learn: whether policy and calibration learn from the prompt.
+    """
+
+    fan_out: int | None = None
+    teachers: frozenset[str] = frozenset()
+    max_cost_usd: float | None = None
+    latency_budget_seconds: float | None = None
+    learn: bool = True
+
+
+AS_CONFIGURED = Routing()
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """Which arms a policy chose, and how likely it was to choose each.
 
@@ -257,6 +279,7 @@ class Sample:
             harmless, and two prompts under one id stay two.
         winner: highest-reward candidate that passed the gates; None if none did.
         margin: winner's reward minus the runner-up's; None without a runner-up.
+        learned: whether policy and calibration have learned from it, or are to.
     """
 
     sample_id: str
@@ -266,6 +289,7 @@ class Sample:
     winner: Candidate | None
     margin: float | None
     created_at: datetime
+    learned: bool = True
 
     @classmethod
     def of(
@@ -277,6 +301,7 @@ class Sample:
         job: str,
         created_at: datetime,
         sample_id: str | None = None,
+        learned: bool = True,
     ) -> Self:
         """Ranks the candidates of a prompt, and names the winner.
 
@@ -287,6 +312,7 @@ class Sample:
             job: names the run.
             created_at: the time.
             sample_id: of the prompt as it came, where that said less, such as no language.
+            learned: whether it is learned from.
         """
         rewards = [c.score.reward for c in candidates if c.score]
         mean = sum(rewards) / len(rewards) if rewards else 0.0
@@ -304,7 +330,28 @@ class Sample:
             winner=ranked[0][1] if ranked else None,
             margin=ranked[0][0] - ranked[1][0] if len(ranked) > 1 else None,
             created_at=created_at,
+            learned=learned,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """A reward that came later for one answer of a sample.
+
+    Attributes:
+        feedback_id: the caller's, one for each piece of feedback.
+        teacher: whose answer is judged.
+        reward: on the scale of the candidates' calibrated rewards.
+        source: who judges.
+        comment: kept with it; the policy does not see it.
+    """
+
+    feedback_id: str
+    sample_id: str
+    teacher: str
+    reward: float
+    source: Literal["person", "verifier"]
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,27 +8,46 @@ import re
 import sys
 from datetime import timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from arbitrage.errors import InvalidPrompt, NotBuilt
+from arbitrage.errors import InvalidPrompt
 from arbitrage.registry import STATES
 from arbitrage.spec import Spec
-from arbitrage.types import Candidate, Decision, Estimate, Message, Prompt, Sample, TeacherInfo
+from arbitrage.types import (
+    Candidate,
+    Decision,
+    Estimate,
+    Feedback,
+    Message,
+    Prompt,
+    Routing,
+    Sample,
+    TeacherInfo,
+)
 from arbitrage.v1 import arbitrage_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from google.rpc import status_pb2
+
     from arbitrage.registry import Record, State
 
 _MAX_UINT32 = 2**32 - 1
+_MOST_MESSAGES = 1000  # a request of small ones would keep others waiting
 _JOB_ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_SOURCES: dict[int, Literal["person", "verifier"]] = {
+    pb.FEEDBACK_SOURCE_PERSON: "person",
+    pb.FEEDBACK_SOURCE_VERIFIER: "verifier",
+}
 _STATE_TO = {state: pb.JobState.Value(f"JOB_STATE_{state.upper()}") for state in STATES}
 _STATE_FROM = {number: state for state, number in _STATE_TO.items()}
 
 
-def prompt_from(request: pb.CompleteRequest) -> Prompt:
+def prompt_from(
+    request: pb.CompleteRequest | pb.StreamCompleteRequest | pb.ArbitrateRequest,
+) -> Prompt:
     """The prompt of a request.
 
     Raises:
@@ -43,6 +62,8 @@ def _prompt_from(prompt: pb.Prompt, at: str) -> Prompt:
     """The prompt that stands at a path of a request."""
     if prompt.text and prompt.messages:
         raise InvalidPrompt(f"{at}.text", "set exactly one of text and messages")
+    if len(prompt.messages) > _MOST_MESSAGES:
+        raise InvalidPrompt(f"{at}.messages", f"may be {_MOST_MESSAGES} at most")
     content: str | Sequence[Message] = prompt.text
     if prompt.messages:
         content = [
@@ -62,18 +83,47 @@ def _prompt_from(prompt: pb.Prompt, at: str) -> Prompt:
         raise InvalidPrompt(path, error.reason) from None
 
 
-def require_no_options(request: pb.CompleteRequest | pb.JobSpec, at: str = "options") -> None:
-    """Refuses routing of a request's own, rather than ignoring it.
+def routing_from(
+    options: pb.RoutingOptions,
+    at: str = "options",
+    *,
+    teachers: Collection[str] | None = None,
+    policy: str | None = None,
+) -> Routing:
+    """How a request wants its prompt routed.
 
     Args:
-        request: what may have options.
+        options: of the request.
         at: their path.
+        teachers: names of the pool; None where they have been checked before.
+        policy: the configured one; None likewise.
 
     Raises:
-        NotBuilt: the request sets an option.
+        InvalidPrompt: an option is wrong; the field is its path from the request.
     """
-    for field, _ in request.options.ListFields():
-        raise NotBuilt(f"{at}.{field.name}: this server routes every prompt as it is configured")
+    if policy is not None and options.policy not in {"", policy}:
+        raise InvalidPrompt(
+            f"{at}.policy", f"{options.policy!r} is not offered; this server decides by {policy!r}"
+        )
+    for index, name in enumerate(options.teachers):
+        if teachers is not None and name not in teachers:
+            known = ", ".join(teachers)
+            raise InvalidPrompt(f"{at}.teachers[{index}]", f"no {name!r} in the pool: {known}")
+    max_cost = options.max_cost_usd if options.HasField("max_cost_usd") else None
+    if max_cost is not None and not 0.0 <= max_cost < math.inf:
+        raise InvalidPrompt(f"{at}.max_cost_usd", f"{max_cost}: must be a number from 0 on")
+    budget = None
+    if options.HasField("latency_budget"):
+        budget = options.latency_budget.seconds + options.latency_budget.nanos / 1e9
+        if budget <= 0.0:
+            raise InvalidPrompt(f"{at}.latency_budget", f"{budget:g} s: must be above 0")
+    return Routing(
+        fan_out=options.fan_out or None,
+        teachers=frozenset(options.teachers),
+        max_cost_usd=max_cost,
+        latency_budget_seconds=budget,
+        learn=options.learn if options.HasField("learn") else True,
+    )
 
 
 def job_id_from(request: pb.CreateJobRequest) -> str:
@@ -90,16 +140,23 @@ def job_id_from(request: pb.CreateJobRequest) -> str:
     return request.job_id
 
 
-def spec_from(spec: pb.JobSpec, max_in_flight: int) -> Spec:
+def spec_from(
+    spec: pb.JobSpec,
+    max_in_flight: int,
+    *,
+    teachers: Collection[str] | None = None,
+    policy: str | None = None,
+) -> Spec:
     """What a job is to do.
 
     Args:
         spec: of a request, or of the registry.
         max_in_flight: prompts that may be worked on at once, at most.
+        teachers: names of the pool; None where they have been checked before.
+        policy: the configured one; None likewise.
 
     Raises:
         InvalidPrompt: something in it is wrong; the field is its path from the request.
-        NotBuilt: it sets an option.
     """
     match spec.WhichOneof("source"):
         case None:
@@ -108,7 +165,7 @@ def spec_from(spec: pb.JobSpec, max_in_flight: int) -> Spec:
             raise InvalidPrompt("spec.files.paths", "is empty; name a file at least")
         case "prompts" if not spec.prompts.prompts:
             raise InvalidPrompt("spec.prompts.prompts", "is empty; give a prompt at least")
-    require_no_options(spec, "spec.options")
+    routing = routing_from(spec.options, "spec.options", teachers=teachers, policy=policy)
     budget = spec.budget_usd if spec.HasField("budget_usd") else None
     if budget is not None and not 0.0 <= budget < math.inf:
         raise InvalidPrompt("spec.budget_usd", f"{budget}: must be a number from 0 on")
@@ -123,6 +180,7 @@ def spec_from(spec: pb.JobSpec, max_in_flight: int) -> Spec:
             for index, prompt in enumerate(spec.prompts.prompts)
         ),
         output=spec.output,
+        routing=routing,
         budget_usd=budget,
         max_in_flight=spec.max_in_flight,
         limit=min(spec.limit, sys.maxsize) if spec.HasField("limit") else None,
@@ -133,7 +191,7 @@ def spec_of(raw: bytes) -> Spec:
     """What a job is to do that was created before.
 
     Raises:
-        InvalidPrompt, NotBuilt: this version makes nothing of it.
+        InvalidPrompt: this version makes nothing of it.
     """
     return spec_from(pb.JobSpec.FromString(raw), _MAX_UINT32)
 
@@ -202,6 +260,37 @@ def page_from(request: pb.ListJobsRequest) -> int | None:
     return told
 
 
+def feedback_from(request: pb.RecordFeedbackRequest) -> Feedback:
+    """Feedback on a sample, whose teacher is empty where the winner is meant.
+
+    Raises:
+        InvalidPrompt: a field is missing or wrong.
+    """
+    for name in ("feedback_id", "sample_id"):
+        if not getattr(request, name):
+            raise InvalidPrompt(name, "is required")
+    if request.HasField("teacher") and not request.teacher:
+        raise InvalidPrompt("teacher", "is empty; leave it out for the winner")
+    if not request.HasField("reward") or not math.isfinite(request.reward):
+        raise InvalidPrompt("reward", "must be a finite number")
+    source = _SOURCES.get(request.source)
+    if source is None:
+        raise InvalidPrompt("source", f"must be one of {', '.join(pb.FeedbackSource.keys()[1:])}")
+    return Feedback(
+        feedback_id=request.feedback_id,
+        sample_id=request.sample_id,
+        teacher=request.teacher,
+        reward=request.reward,
+        source=source,
+        comment=request.comment,
+    )
+
+
+def error_to(status: status_pb2.Status) -> pb.Status:
+    """A status as it stands inside a stream."""
+    return pb.Status(code=status.code, message=status.message, details=status.details)
+
+
 def sample_to(sample: Sample, *, include_candidates: bool) -> pb.Sample:
     """A sample with a winner, as a response."""
     waves = dict(zip(sample.decision.arms, sample.decision.waves, strict=True))
@@ -215,9 +304,9 @@ def sample_to(sample: Sample, *, include_candidates: bool) -> pb.Sample:
     )
     message.created_at.FromDatetime(sample.created_at)
     if sample.winner:
-        message.winner.CopyFrom(_candidate_to(sample.winner, waves[sample.winner.teacher]))
+        message.winner.CopyFrom(candidate_to(sample.winner, waves[sample.winner.teacher]))
     if include_candidates:
-        message.candidates.extend(_candidate_to(c, waves[c.teacher]) for c in sample.candidates)
+        message.candidates.extend(candidate_to(c, waves[c.teacher]) for c in sample.candidates)
     return message
 
 
@@ -231,10 +320,11 @@ def decision_to(decision: Decision) -> pb.Decision:
     )
 
 
-def _candidate_to(candidate: Candidate, wave: int) -> pb.Candidate:
+def candidate_to(candidate: Candidate, wave: int) -> pb.Candidate:
+    """A candidate that was asked in a wave, numbered from 0."""
     message = pb.Candidate(
         teacher=candidate.teacher,
-        gates=[pb.GateVerdict(gate=v.gate, reason=_unicode(v.reason)) for v in candidate.gates],
+        gates=[pb.GateVerdict(gate=v.gate, reason=unicode(v.reason)) for v in candidate.gates],
         reward=candidate.reward,
         advantage=candidate.advantage,
         cost_usd=candidate.cost_usd,
@@ -243,12 +333,12 @@ def _candidate_to(candidate: Candidate, wave: int) -> pb.Candidate:
     message.latency.FromTimedelta(timedelta(seconds=candidate.latency_seconds))
     if candidate.failure:
         message.error.code = candidate.failure.outcome
-        message.error.message = _unicode(candidate.failure.message)
+        message.error.message = unicode(candidate.failure.message)
     if completion := candidate.completion:
-        message.completion = _unicode(completion.text)
-        message.finish_reason = _unicode(completion.finish_reason)
+        message.completion = unicode(completion.text)
+        message.finish_reason = unicode(completion.finish_reason)
         message.cached = completion.cached
-        message.reasoning = _unicode(completion.reasoning or "")
+        message.reasoning = unicode(completion.reasoning or "")
         if completion.prompt_tokens is not None:
             message.prompt_tokens = min(completion.prompt_tokens, _MAX_UINT32)
         if completion.completion_tokens is not None:
@@ -258,7 +348,7 @@ def _candidate_to(candidate: Candidate, wave: int) -> pb.Candidate:
     return message
 
 
-def _unicode(text: str) -> str:
+def unicode(text: str) -> str:
     """The text with every lone surrogate, for which protobuf has no bytes, as a question mark."""
     return text.encode("utf-8", "replace").decode()
 

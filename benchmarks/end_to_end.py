@@ -39,7 +39,7 @@ def measure(base_url: str, *, prompts: int, in_flight: int, rounds: int) -> None
     """
     shares = []
     for number in range(1, rounds + 1):
-        least, least_ms = _measured(_floor_command(base_url, prompts, in_flight))
+        least, least_ms = floor(base_url, prompts=prompts, in_flight=in_flight)
         with TemporaryDirectory() as folder:
             job = Path(folder)
             _write(job, base_url, prompts, in_flight)
@@ -61,7 +61,7 @@ def _measured(command: tuple[str, ...], count: int | None = None) -> tuple[float
     """What a command prints as its last word, and its CPU milliseconds a prompt."""
     # not communicate(), which would not tell what the process used
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment()
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
     ) as process:
         told = process.stdout.read() if process.stdout else ""
         _, status, usage = os.wait4(process.pid, 0)
@@ -75,13 +75,15 @@ def _measured(command: tuple[str, ...], count: int | None = None) -> tuple[float
     return float(rate), float(ms)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """In which a process finds this checkout."""
     root = str(Path(__file__).resolve().parent.parent)
     return {**os.environ, "PYTHONPATH": root}
 
 
-def _floor_command(base_url: str, prompts: int, in_flight: int) -> tuple[str, ...]:
-    return (sys.executable, __file__, base_url, str(prompts), str(in_flight))
+def floor(base_url: str, *, prompts: int, in_flight: int) -> tuple[float, float]:
+    """Prompts a second, and CPU milliseconds a prompt, of aiohttp alone in a process of its own."""
+    return _measured((sys.executable, __file__, base_url, str(prompts), str(in_flight)))
 
 
 def _write(job: Path, base_url: str, prompts: int, in_flight: int) -> None:

@@ -207,6 +207,7 @@ class _First:
 @dataclass
 class _Memory:
     pending: int = 0
+    stalled: bool = False
     samples: list[Sample] = field(default_factory=list)
 
     async def write(self, sample: Sample) -> None:

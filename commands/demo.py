@@ -10,20 +10,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import grpc
-
 import server
 from arbitrage import config, prompts
-from arbitrage.client import connected
+from arbitrage.client import AsyncClient
 from arbitrage.display.policy import favourites
 from arbitrage.display.progress import Progress
+from arbitrage.errors import ArbitrageError, NoWinner
 from arbitrage.types import Prompt
-from arbitrage.v1 import arbitrage_pb2 as pb
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from arbitrage.v1.arbitrage_pb2_grpc import ArbitrageServiceAsyncStub
 
 _IN_FLIGHT = 6
 _HOW_TO_GO_ON = """
@@ -65,13 +61,16 @@ async def run(output: Path, console: Console, examples: Path | None = None) -> i
     )
     asked = [p for p in prompts.read([examples / "prompts.jsonl"]) if isinstance(p, Prompt)]
     console.print("loading the teachers and the reward model; the first time takes a minute")
-    async with server.running(settings) as running, connected(running.address) as stub:
+    async with (
+        server.running(settings) as running,
+        AsyncClient(running.address, attempts=1) as client,
+    ):
         console.print(f"serving on {running.address}, metrics at {running.metrics_url}")
-        with _Sending(console, stub, len(asked), len(settings.teachers)) as sending:
+        with _Sending(console, client, len(asked), len(settings.teachers)) as sending:
             async with asyncio.TaskGroup() as group:
                 for prompt in asked:
                     group.create_task(sending.send(prompt))
-        policy = await stub.GetPolicy(pb.GetPolicyRequest())
+        policy = await client.policy()
     console.print(favourites(policy))
     for reason in sending.failures:
         console.print(f"no sample: {reason}")
@@ -87,38 +86,30 @@ class _Sending(Progress):
         failures: why others ended without one, in the order of their ending.
     """
 
-    def __init__(
-        self, console: Console, stub: ArbitrageServiceAsyncStub, prompts: int, teachers: int
-    ) -> None:
+    def __init__(self, console: Console, client: AsyncClient, prompts: int, teachers: int) -> None:
         super().__init__(console)
         self.samples = 0
         self.failures: list[str] = []
         self._calls = 0
-        self._stub = stub
+        self._client = client
         self._prompts = prompts
         self._teachers = teachers
         self._free = asyncio.Semaphore(_IN_FLIGHT)
 
     async def send(self, prompt: Prompt) -> None:
         """Sends one, when it is its turn."""
-        message = pb.Prompt(
-            id=prompt.prompt_id,
-            text=prompt.text,
-            language=prompt.language,
-            domain=prompt.domain or "",
-        )
         won = None
         async with self._free:
             try:
-                sample = (await self._stub.Complete(pb.CompleteRequest(prompt=message))).sample
-            except grpc.aio.AioRpcError as error:
+                sample = await self._client.complete(prompt)
+            except ArbitrageError as error:
                 # nobody wins only after everyone was asked
-                nobody_won = error.code() is grpc.StatusCode.FAILED_PRECONDITION
-                calls = self._teachers if nobody_won else 0
-                self.failures.append(f"{prompt.prompt_id}: {error.details()}")
+                calls = self._teachers if isinstance(error, NoWinner) else 0
+                self.failures.append(f"{prompt.prompt_id}: {error}")
             else:
-                calls = len(sample.decision.choices)
-                won = (sample.winner.teacher, sample.winner.reward)
+                calls = len(sample.decision.arms)
+                if sample.winner:
+                    won = (sample.winner.teacher, sample.winner.reward or 0.0)
                 self.samples += 1
         self._calls += calls
         self.count(prompt.language, calls, won)
@@ -136,8 +127,9 @@ class _Sending(Progress):
 
 def _examples() -> Path:
     """The folder of examples: in a wheel beside the core, in a checkout at its root."""
-    core = Path(__file__).parent / "arbitrage" / "examples"
-    return core if core.is_dir() else Path(__file__).parent / "examples"
+    root = Path(__file__).resolve().parent.parent
+    core = root / "arbitrage" / "examples"
+    return core if core.is_dir() else root / "examples"
 
 
 def _commands() -> Path:

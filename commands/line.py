@@ -8,6 +8,8 @@ from typing import Any, NoReturn, get_args
 
 from arbitrage import config
 from arbitrage.config.policy import POLICY_KINDS
+from service.identity import SCOPES
+from service.tokens import NAME
 
 USAGE = 2
 """Exit status for wrong usage, and for a wrong configuration."""
@@ -29,6 +31,13 @@ def _address(argument: str) -> str:
     host, _, port = argument.rpartition(":")
     if not (host and argument.isascii() and argument.isprintable() and port.isdecimal()):
         raise argparse.ArgumentTypeError(f"{argument!r} is not host:port")
+    return argument
+
+
+def _token_name(argument: str) -> str:
+    """A name that a token may have."""
+    if not NAME.fullmatch(argument):
+        raise argparse.ArgumentTypeError(f"{argument!r} is not 1 to 63 of A-Z a-z 0-9 _ -")
     return argument
 
 
@@ -55,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="run the gRPC service until Ctrl-C or SIGTERM")
     serve.add_argument("-c", "--config", type=Path, required=True)
+    serve.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log more; -vv may quote prompts"
+    )
 
     complete = commands.add_parser("complete", help="send one prompt to a running service")
     complete.add_argument("text", type=_utf8, help="the prompt; - reads it from stdin")
@@ -73,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_report(commands)
     _add_policy(commands)
+    _add_token(commands)
     _add_replay(commands)
     _add_reward(commands)
     return root
@@ -177,6 +190,28 @@ def _add_policy(commands: Any) -> None:
         source.add_argument("-c", "--config", type=Path, help="read its folder, ask no service")
     reset = actions.add_parser("reset", help="forget what was saved in a configuration's folder")
     reset.add_argument("-c", "--config", type=Path, required=True)
+
+
+def _add_token(commands: Any) -> None:
+    token = commands.add_parser("token", help="tokens that a service's callers show")
+    actions = token.add_subparsers(dest="action", required=True, metavar="ACTION")
+    new = actions.add_parser("new", help="make one; it is printed once, the file gets its hash")
+    revoke = actions.add_parser("revoke", help="take one back; services know it at once")
+    for action in (new, revoke):
+        action.add_argument("name", type=_token_name, metavar="NAME")
+    new.add_argument(
+        "--scope",
+        dest="scopes",
+        action="append",
+        choices=SCOPES,
+        required=True,
+        help="what it is for: complete, jobs, or admin, which is for all; repeatable",
+    )
+    listed = actions.add_parser("list", help="names and scopes")
+    for action in (new, revoke, listed):
+        action.add_argument(
+            "-f", "--file", type=Path, required=True, help="as [service] auth_tokens names it"
+        )
 
 
 def _add_replay(commands: Any) -> None:

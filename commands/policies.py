@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import router
-from arbitrage import config, errors, wire
-from arbitrage.client import connected
+from arbitrage import config, errors
+from arbitrage.client import AsyncClient, Learned, environment
 from arbitrage.disk import take_lock
 from arbitrage.display.policy import learned
 from arbitrage.journal import Journal
 from arbitrage.language import normalise
-from arbitrage.v1 import arbitrage_pb2 as pb
 from router.explain import explain, languages
 from router.snapshots import keeper, snapshot
 from service import learning
@@ -39,22 +38,15 @@ async def show(source: config.Config | str, language: str | None) -> Table:
         ArbitrageError: nobody answers, or nothing is saved.
     """
     if isinstance(source, str):
-        request = pb.GetPolicyRequest(language=language or "")
-        async with connected(source) as stub:
-            return learned(await stub.GetPolicy(request))
+        async with AsyncClient(source, **environment(attempts=1)) as client:
+            return learned(await client.policy(language))
     policy = cast("Explicable", router.build(source.policy))
     snapshot.restore(_saved(source), policy)
     arms = [teacher.name for teacher in source.teachers]
     wanted = [normalise(language)] if language else languages(policy)
-    estimates = [estimate for tag in wanted for estimate in explain(policy, tag, arms)]
+    estimates = tuple(estimate for tag in wanted for estimate in explain(policy, tag, arms))
     return learned(
-        pb.GetPolicyResponse(
-            policy=policy.kind,
-            version=policy.version,
-            languages=wire.languages_to(estimates),
-            price=policy.price,
-            usd_per_prompt=policy.spend_per_prompt,
-        )
+        Learned(policy.kind, policy.version, policy.price, policy.spend_per_prompt, estimates)
     )
 
 
@@ -70,8 +62,8 @@ async def save(source: config.Config | str, path: Path) -> str:
         ArbitrageError: nobody answers, nothing is saved, or it cannot be written.
     """
     if isinstance(source, str):
-        async with connected(source) as stub:
-            told = await stub.GetPolicy(pb.GetPolicyRequest(include_state=True))
+        async with AsyncClient(source, **environment(attempts=1)) as client:
+            told = await client.policy(include_state=True)
         if not told.state:
             raise errors.NotBuilt(f"{source}: this service gives no snapshots; upgrade it")
         taken = snapshot.Snapshot.decode(told.state)
@@ -98,8 +90,9 @@ async def reset(source: config.Config) -> str:
     journal = await Journal.open(file)
     try:
         fresh = snapshot.Snapshot.of(router.build(source.policy))
-        learned = await journal.last(), await learning.last_samples(source)
-        snapshot.save(path, replace(fresh, learned=learned[0], jobs=learned[1]))
+        others = dict(await learning.last_samples(source))
+        others[keeper.FEEDBACK] = await journal.last_feedback()
+        snapshot.save(path, replace(fresh, learned=await journal.last(), jobs=others))
     finally:
         await journal.close()
     return f"{path}: forgotten; the next run on this folder begins to learn anew"

@@ -30,7 +30,7 @@ class Fixed(OneWave):
     >>> experts = {"no": ("viking",), "default": ("polyglot", "viking")}
     >>> fixed = Fixed(config.Policy(kind="fixed", experts=experts, fan_out=1))
     >>> arms = ("polyglot", "viking", "other")
-    >>> [fixed.lottery(Context(tag), arms).listed for tag in ("no", "nb", "de")]
+    >>> [fixed.lottery(Context(tag), arms, 1).listed for tag in ("no", "nb", "de")]
     [(1,), (1,), (0,)]
 
     Raises:
@@ -50,12 +50,12 @@ class Fixed(OneWave):
                 raise ConfigError(f"policy.experts.{tag}: {language!r} has a list already")
             self._experts[language] = tuple(dict.fromkeys(arms))
 
-    def lottery(self, context: Context, arms: Sequence[str]) -> Listed:
+    def lottery(self, context: Context, arms: Sequence[str], fan_out: int) -> Listed:
         """The head of the list for sure, and nobody else."""
         language = context.language
         number = {arm: i for i, arm in enumerate(arms)}
         for key in (language, parent(language), DEFAULT):
             listed = [number[arm] for arm in self._experts.get(key or "", ()) if arm in number]
             if listed:
-                return Listed(len(arms), tuple(listed[: self._fan_out]))
-        return Listed(len(arms), tuple(range(len(arms)))[: self._fan_out])
+                return Listed(len(arms), tuple(listed[:fan_out]))
+        return Listed(len(arms), tuple(range(len(arms)))[:fan_out])

@@ -49,7 +49,7 @@ class Knn(OneWave):
         self._keep = 0.5 ** (1.0 / settings.half_life) if settings.half_life else 1.0
         self._neighbours = Neighbours()
 
-    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
+    def lottery(self, context: Context, arms: Sequence[str], fan_out: int) -> Lottery:
         """The largest upper bounds for sure."""
         leaf, x = self.experience.place(context)
         units = self.belief.units(leaf[0])
@@ -62,7 +62,7 @@ class Knn(OneWave):
             expected = believed * (expected + total / _PRIOR)
             variance = believed * (believed * variance + units.noise / _PRIOR)
         bound = expected - self._toll(context, arms) + self._confidence * np.sqrt(variance)
-        best = np.argsort(-bound.round(_DECIMALS), kind="stable")[: self._fan_out]
+        best = np.argsort(-bound.round(_DECIMALS), kind="stable")[:fan_out]
         return Listed(len(arms), tuple(best.tolist()))
 
     def _answers(

@@ -34,10 +34,10 @@ class LinUCB(OneWave):
         super().__init__(settings)
         self._confidence = _CONFIDENCE if settings.confidence is None else settings.confidence
 
-    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
+    def lottery(self, context: Context, arms: Sequence[str], fan_out: int) -> Lottery:
         """The largest upper bounds for sure."""
         posterior = self.belief.posterior(*self.experience.place(context), arms)
         worth = posterior.mean - posterior.spread * self._toll(context, arms)
         bound = worth + self._confidence * posterior.sd
-        best = np.argsort(-bound, kind="stable")[: self._fan_out]
+        best = np.argsort(-bound, kind="stable")[:fan_out]
         return Listed(len(arms), tuple(best.tolist()))

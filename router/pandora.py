@@ -11,7 +11,7 @@ from router.experience.judgement import judgements
 from router.experience.sums import STOPPED_AT
 from router.joint import Joints
 from router.lottery import Listed, Uniform
-from router.policy import OneWave
+from router.policy import OneWave, asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,26 +57,27 @@ class Pandora(OneWave):
         *,
         wave: int = 0,
         elapsed: float = 0.0,
+        most: int | None = None,
     ) -> Decision | None:
         """Chooses the next wave; None when no arm is worth its price, or in time."""
         if not any(candidate.may_win for candidate in seen):
-            return super().select(context, arms, seen)
+            return super().select(context, arms, seen, most=most)
         left = self._waves.waves - wave
-        room = self._waves.max - len({candidate.teacher for candidate in seen})
+        room = (self._waves.max if most is None else most) - asked(seen)
         if left < 1 or room < 1:
             return None
         # what may still be asked is spread over the waves that are left
-        most = -(-room // left)
-        chosen = self._search(context, arms, seen, most=most, left=left, elapsed=elapsed)
+        size = -(-room // left)
+        chosen = self._search(context, arms, seen, most=size, left=left, elapsed=elapsed)
         return self._drawn(context, arms, Listed(len(arms), chosen), seen) if chosen else None
 
-    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
+    def lottery(self, context: Context, arms: Sequence[str], fan_out: int) -> Lottery:
         """The first wave: a set for sure; any set before anything is known."""
         waves = self._waves
         chosen = self._search(
-            context, arms, (), most=self._fan_out, least=waves.min, left=waves.waves
+            context, arms, (), most=fan_out, least=min(waves.min, fan_out), left=waves.waves
         )
-        return Listed(len(arms), chosen) if chosen else Uniform(len(arms), self._fan_out)
+        return Listed(len(arms), chosen) if chosen else Uniform(len(arms), fan_out)
 
     def _own(self) -> dict[str, Any]:
         self._joints.forget()  # made anew here as in whatever is restored from this

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from arbitrage.types import Context, Decision, Estimate
+from arbitrage.types import Candidate, Completion, Context, Decision, Estimate, Score
 from router.experience import Experience, understanding
 from router.experience.statistics import SCORED, STOPPED
 from router.lottery import Audited, Introduced
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from arbitrage import config
-    from arbitrage.types import Candidate
     from router.arrays import FloatArray, IntArray
     from router.experience.belief import Belief
     from router.lottery import Lottery
@@ -45,7 +44,8 @@ class OneWave(ABC):
         self.version = 0
         self.experience = Experience.of(settings)
         waves = settings.waves
-        self._fan_out = waves.max if waves.waves == 1 else waves.min  # in the first wave
+        self._at_once = waves.waves == 1
+        self._fan_out = waves.max if self._at_once else waves.min  # in the first wave
         self._audit_rate = settings.audit_rate
         self._newcomer_share = settings.newcomer_share
         self._pacer = Pacer.of(settings)
@@ -67,8 +67,8 @@ class OneWave(ABC):
         return self._pacer.usd_per_prompt
 
     @abstractmethod
-    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
-        """How a wave of these arms is drawn for a prompt."""
+    def lottery(self, context: Context, arms: Sequence[str], fan_out: int) -> Lottery:
+        """How a wave of so many of these arms is drawn for a prompt."""
 
     def select(
         self,
@@ -78,12 +78,15 @@ class OneWave(ABC):
         *,
         wave: int = 0,
         elapsed: float = 0.0,
+        most: int | None = None,
     ) -> Decision | None:
         """Chooses a wave, numbered 0; None once an answer may win."""
         del wave, elapsed
         if any(candidate.may_win for candidate in seen):
             return None
-        return self._drawn(context, arms, self._first(context, arms, audited=not seen), seen)
+        if most is not None and (most := min(most - asked(seen), len(arms))) < 1:
+            return None
+        return self._drawn(context, arms, self._first(context, arms, seen, most), seen)
 
     def shares(self, context: Context, arms: Sequence[str]) -> Sequence[float]:
         """How likely each arm is to be asked in the first wave, the audit included."""
@@ -100,7 +103,13 @@ class OneWave(ABC):
             expected = float(self.experience.costs.usd(context.language, asked).sum())
         spent = sum(candidate.cost_usd for candidate in candidates)
         self._pacer.charge(spent, expected=expected)
-        self.experience.learn(context, candidates)
+        self._learn(context, candidates)
+        self.version += 1
+
+    def judge(self, context: Context, arm: str, reward: float) -> None:
+        """Learns from a reward that came later, of an answer that was paid for before."""
+        answer = Completion("", cached=True)
+        self._learn(context, [Candidate(arm, completion=answer, score=Score(reward, {}))])
         self.version += 1
 
     def estimates(
@@ -142,6 +151,10 @@ class OneWave(ABC):
             self._join(state["own"], int(state["version"]))
             self.version += int(state["version"])
 
+    def _learn(self, context: Context, candidates: Sequence[Candidate]) -> None:
+        """Takes in the candidates of one prompt."""
+        self.experience.learn(context, candidates)
+
     def _own(self) -> dict[str, Any]:
         """What a kind of policy keeps beside the experience."""
         return {}
@@ -174,24 +187,40 @@ class OneWave(ABC):
             self._pacer.commit(float(usd.sum()), first=not seen)
         return decision
 
-    def _first(self, context: Context, arms: Sequence[str], *, audited: bool = True) -> Lottery:
-        lottery = self._introduced(context, arms)
+    def _wave_size(self, arms: Sequence[str], most: int | None) -> int:
+        """Arms of a wave, where at most so many may be asked in all the waves to come."""
+        del arms
+        if most is None:
+            return self._fan_out
+        return most if self._at_once else min(self._fan_out, most)
+
+    def _first(
+        self,
+        context: Context,
+        arms: Sequence[str],
+        seen: Sequence[Candidate] = (),
+        most: int | None = None,
+    ) -> Lottery:
+        lottery = self._introduced(context, arms, most)
+        audited = not seen and (most is None or most >= len(arms))
         return Audited(lottery, self._audit_rate) if audited else lottery
 
-    def _introduced(self, context: Context, arms: Sequence[str]) -> Lottery:
+    def _introduced(self, context: Context, arms: Sequence[str], most: int | None) -> Lottery:
         """The lottery among the arms that are known, and newcomers beside them on a share.
 
         What is unknown may be the best, so a policy that explores would ask a new arm
         nearly always until it is known: in every language, and were it a poor one. And one
         that does not would never ask it.
         """
-        known = self._known(arms)
+        fan_out = self._wave_size(arms, most)
+        known = self._known(arms, fan_out)
         if known is None:
-            return self.lottery(context, arms)
-        among_known = self.lottery(context, [arms[i] for i in known])
-        return Introduced(len(arms), among_known, known, self._newcomer_share)
+            return self.lottery(context, arms, fan_out)
+        among_known = self.lottery(context, [arms[i] for i in known], fan_out)
+        share = self._newcomer_share if most is None or fan_out < most else 0.0
+        return Introduced(len(arms), among_known, known, share)
 
-    def _known(self, arms: Sequence[str]) -> IntArray | None:
+    def _known(self, arms: Sequence[str], fan_out: int) -> IntArray | None:
         """The arms that are no newcomers; None where that makes no difference."""
         if not self.explores or self._newcomer_share >= 1.0:
             return None
@@ -202,7 +231,7 @@ class OneWave(ABC):
         if usual < _ACQUAINTED:
             return None  # all are
         known = np.flatnonzero(answers >= min(_ACQUAINTED, _STRANGE_SHARE * usual))
-        return known if self._fan_out <= len(known) < len(arms) else None
+        return known if fan_out <= len(known) < len(arms) else None
 
     def _toll(self, context: Context, arms: Sequence[str]) -> FloatArray | float:
         """What asking each arm takes off its reward, `(arms,)`, in the language's spreads."""
@@ -229,3 +258,8 @@ class OneWave(ABC):
             )
             for i, arm in enumerate(arms)
         ]
+
+
+def asked(seen: Sequence[Candidate]) -> int:
+    """How many arms have been asked."""
+    return len({candidate.teacher for candidate in seen})

@@ -19,7 +19,7 @@ class Random(OneWave):
 
     kind = "random"
 
-    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
+    def lottery(self, context: Context, arms: Sequence[str], fan_out: int) -> Lottery:
         """Every set of `fan_out` arms alike."""
         del context
-        return Uniform(len(arms), self._fan_out)
+        return Uniform(len(arms), fan_out)

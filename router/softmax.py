@@ -80,15 +80,14 @@ class Softmax(OneWave):
         self._followed = 0  # prompts of it that were learned from
         self._begin()
 
-    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
+    def lottery(self, context: Context, arms: Sequence[str], fan_out: int) -> Lottery:
         """Arms one after another, by their shares."""
         leaf, x = self.experience.place(context)
         toll = self._toll(context, arms) / self._temperature
-        return PlackettLuce(self._logits.at(leaf, x, arms) - toll, self._fan_out)
+        return PlackettLuce(self._logits.at(leaf, x, arms) - toll, fan_out)
 
-    def update(self, context: Context, candidates: Sequence[Candidate]) -> None:
-        """Learns from all that were scored or stopped."""
-        super().update(context, candidates)
+    def _learn(self, context: Context, candidates: Sequence[Candidate]) -> None:
+        super()._learn(context, candidates)
         memory = self.experience.memory
         if memory is not self._memory:  # in other coordinates now
             self.fit()

@@ -62,8 +62,8 @@ class Thompson(OneWave):
         confidence = _CONFIDENCE if settings.confidence is None else settings.confidence
         self._width = max(confidence, _SMALLEST)
 
-    def lottery(self, context: Context, arms: Sequence[str]) -> Lottery:
+    def lottery(self, context: Context, arms: Sequence[str], fan_out: int) -> Lottery:
         """The largest of one draw an arm."""
         posterior = self.belief.posterior(*self.experience.place(context), arms)
         worth = posterior.mean - posterior.spread * self._toll(context, arms)
-        return LargestDraws(worth, self._width * posterior.sd, self._fan_out)
+        return LargestDraws(worth, self._width * posterior.sd, fan_out)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
-from arbitrage import errors, wire
+from arbitrage import wire
+from arbitrage.errors import InvalidPrompt
 from arbitrage.language import normalise
 from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
 from router.explain import explain, languages
 from router.snapshots.snapshot import Snapshot
+from service.answers import Answers, Held
+from service.feedback import Feedbacks
+from service.identity import caller
+from service.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from arbitrage.engine import Engine
+    from arbitrage.types import Prompt, Routing
     from router.explain import Explicable
+    from service.admission import Admission
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -27,20 +33,56 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ArbitrageService(pb_grpc.ArbitrageServiceServicer):
     """`arbitrage.v1.ArbitrageService` over one engine."""
 
-    def __init__(self, engine: Engine, max_in_flight: int) -> None:
+    def __init__(self, engine: Engine, admission: Admission) -> None:
         self._engine = engine
-        self._max_in_flight = max_in_flight
-        self._in_flight = 0
+        self._admission = admission
+        self._feedbacks = Feedbacks(engine)
+        self._held = Held()
 
     async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:
         """Answers one prompt with the winner."""
-        wire.require_no_options(request)
-        prompt = wire.prompt_from(request)
-        with self._admitted():
-            sample = await self._engine.arbitrate(prompt)
+        prompt, routing = self._asked(request)
+        with self._admission.at_once(_client()):
+            sample = await self._engine.arbitrate(prompt, routing=routing)
         return pb.CompleteResponse(
             sample=wire.sample_to(sample, include_candidates=request.include_candidates)
         )
+
+    async def StreamComplete(
+        self, request: pb.StreamCompleteRequest, context: Context
+    ) -> AsyncIterator[pb.StreamCompleteResponse]:
+        """Answers one prompt, and tells of each step."""
+        prompt, routing = self._asked(request)
+        with self._admission.at_once(_client()):
+            steps = Steps()
+            answering = asyncio.create_task(self._engine.arbitrate(prompt, steps, routing))
+            answering.add_done_callback(lambda _: steps.end())
+            try:
+                async for step in steps:
+                    yield step
+                sample = await answering
+            finally:
+                answering.cancel()  # where the client has left
+                await asyncio.wait({answering})
+        yield pb.StreamCompleteResponse(
+            result=wire.sample_to(sample, include_candidates=request.include_candidates)
+        )
+
+    async def Arbitrate(
+        self, request_iterator: AsyncIterator[pb.ArbitrateRequest], context: Context
+    ) -> AsyncIterator[pb.ArbitrateResponse]:
+        """Answers the prompts of a stream, in the order in which they are done."""
+        answers = Answers(self._admission, self._held, self._answer, client=_client())
+        async with answers.of(request_iterator) as responses:
+            async for response in responses:
+                yield response
+
+    async def RecordFeedback(
+        self, request: pb.RecordFeedbackRequest, context: Context
+    ) -> pb.RecordFeedbackResponse:
+        """Takes a reward that comes later."""
+        new = await self._feedbacks.take(wire.feedback_from(request))
+        return pb.RecordFeedbackResponse(duplicate=not new)
 
     async def ListTeachers(
         self, request: pb.ListTeachersRequest, context: Context
@@ -69,36 +111,36 @@ class ArbitrageService(pb_grpc.ArbitrageServiceServicer):
             await asyncio.sleep(0)  # a thousand languages take a second: others get their turn
         return response
 
-    async def RecordFeedback(self, request: pb.RecordFeedbackRequest, context: Context) -> NoReturn:
-        """Not offered by this version."""
-        raise errors.NotBuilt("RecordFeedback: this server learns from its reward model alone")
+    async def _answer(self, request: pb.ArbitrateRequest) -> pb.ArbitrateResponse:
+        prompt, routing = self._asked(request)
+        sample = await self._engine.arbitrate(prompt, routing=routing)
+        return pb.ArbitrateResponse(
+            request_id=request.request_id,
+            sample=wire.sample_to(sample, include_candidates=request.include_candidates),
+        )
 
-    def StreamComplete(
-        self, request: pb.StreamCompleteRequest, context: Context
-    ) -> AsyncIterator[pb.StreamCompleteResponse]:
-        """Not offered by this version."""
-        return _refused("StreamComplete: this server does not stream; call Complete")
+    def _asked(
+        self, request: pb.CompleteRequest | pb.StreamCompleteRequest | pb.ArbitrateRequest
+    ) -> tuple[Prompt, Routing]:
+        """The prompt of a request, and how it is to be routed.
 
-    def Arbitrate(
-        self, request_iterator: AsyncIterator[pb.ArbitrateRequest], context: Context
-    ) -> AsyncIterator[pb.ArbitrateResponse]:
-        """Not offered by this version."""
-        return _refused("Arbitrate: this server takes no streams; call Complete per prompt")
-
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._in_flight >= self._max_in_flight:
-            raise errors.Overloaded(
-                f"{self._in_flight} prompts are in flight, which is the limit; try again later"
-            )
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
+        Raises:
+            InvalidPrompt: something in it is wrong.
+        """
+        prompt, pool = wire.prompt_from(request), self._engine.pool
+        names = [teacher.name for teacher in pool.describe()]
+        routing = wire.routing_from(
+            request.options, teachers=names, policy=self._engine.policy.kind
+        )
+        if (most := routing.max_cost_usd) is not None:
+            least = min(pool.expected_cost(arm, prompt) for arm in routing.teachers or names)
+            if least > most:
+                reason = f"{most:g} USD: any allowed teacher costs {least:.6f} USD or more"
+                raise InvalidPrompt("options.max_cost_usd", reason)
+        return prompt, routing
 
 
-async def _refused(reason: str) -> AsyncIterator[Any]:
-    for _ in ():
-        yield
-    raise errors.NotBuilt(reason)
+def _client() -> str:
+    """Who calls, as one text."""
+    client = caller.get()
+    return f"{client.kind} {client.name}"

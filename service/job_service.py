@@ -15,6 +15,7 @@ from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from arbitrage.engine import Engine
     from service.jobs import Jobs
 
 _PAGE = 50
@@ -25,8 +26,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class JobService(pb_grpc.JobServiceServicer):
     """`arbitrage.v1.JobService` over the jobs of a server."""
 
-    def __init__(self, jobs: Jobs, max_in_flight: int) -> None:
+    def __init__(self, jobs: Jobs, engine: Engine, max_in_flight: int) -> None:
         self._jobs = jobs
+        self._engine = engine
         self._max_in_flight = max_in_flight
 
     async def CreateJob(
@@ -36,7 +38,13 @@ class JobService(pb_grpc.JobServiceServicer):
         job_id = wire.job_id_from(request)
         if not request.HasField("spec"):
             raise InvalidPrompt("spec", "is required")
-        spec = await asyncio.to_thread(wire.spec_from, request.spec, self._max_in_flight)
+        spec = await asyncio.to_thread(
+            wire.spec_from,
+            request.spec,
+            self._max_in_flight,
+            teachers=[teacher.name for teacher in self._engine.pool.describe()],
+            policy=self._engine.policy.kind,
+        )
         raw = request.spec.SerializeToString(deterministic=True)
         return pb.CreateJobResponse(job=wire.job_to(await self._jobs.create(job_id, raw, spec)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -154,8 +155,8 @@ class Run:
             if self._stopped:
                 job.abandon()
             try:
-                arbitrate = replace(its, observers=[*its.observers, meter]).arbitrate
-                await job.run(arbitrate, meter)
+                metered = replace(its, observers=[*its.observers, meter])
+                await job.run(partial(metered.arbitrate, routing=spec.routing), meter)
             except BudgetSpent:
                 if job.abandoned:
                     return self._end

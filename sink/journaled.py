@@ -88,6 +88,11 @@ class JournaledSink:
         return self._journal.pending
 
     @property
+    def stalled(self) -> bool:
+        """Whether samples wait for room on the disk."""
+        return self._room.waited_for
+
+    @property
     def published(self) -> int:
         """Samples that readers find, in this run and in those before it."""
         return self._journal.published

@@ -33,6 +33,11 @@ class Room:
         self._folder = folder
         self._waiting: set[object] = set()
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
     async def within(self, work: Callable[[], Awaitable[_Result]], *, needed: int) -> _Result:
         """Does something that needs room on the disk, as soon as there is enough.
 

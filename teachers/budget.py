@@ -113,17 +113,17 @@ class Account:
         """Whether the budget allows a call for this prompt."""
         if self._free or self._budget.limit is None:
             return True
-        return self._budget.allows(self._expected_cost(prompt))
+        return self._budget.allows(self.expected_cost(prompt))
 
     def payable(self, prompt: Prompt) -> bool:
         """Whether the budget will allow a call if those in flight cost nothing."""
         limit, spent = self._budget.limit, self._budget.spent
-        return self._free or limit is None or spent + self._expected_cost(prompt) <= limit
+        return self._free or limit is None or spent + self.expected_cost(prompt) <= limit
 
     @contextmanager
     def reserved(self, prompt: Prompt) -> Iterator[None]:
         """Counts a call's expected cost to what is in flight while it is."""
-        expected = _FREE if self._free else self._expected_cost(prompt)
+        expected = _FREE if self._free else self.expected_cost(prompt)
         self._budget.in_flight += expected
         try:
             yield
@@ -157,7 +157,8 @@ class Account:
         self._budget.pay(cost)
         return cost
 
-    def _expected_cost(self, prompt: Prompt) -> Decimal:
+    def expected_cost(self, prompt: Prompt) -> Decimal:
+        """What a call for this prompt is likely to cost, in US dollars."""
         return self.tariff.cost(*self.expected_tokens(prompt))
 
 

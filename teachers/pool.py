@@ -101,6 +101,10 @@ class Pool:
         await asyncio.sleep(max(seconds, _POLL_SECONDS))
         return True
 
+    def expected_cost(self, arm: str, prompt: Prompt) -> float:
+        """What a call is likely to cost, in US dollars: by its tokens so far, or by its limits."""
+        return float(self._members[arm].account.expected_cost(prompt))
+
     def refusal(self, prompt: Prompt) -> NoTeacherAvailable:
         """Why nobody may be asked for this prompt now, teacher by teacher."""
         eligible = self._eligible(prompt)

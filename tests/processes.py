@@ -106,10 +106,10 @@ class Served:
 
 
 @contextmanager
-def served(path: Path) -> Iterator[Served]:
+def served(path: Path, *arguments: str) -> Iterator[Served]:
     """`arbitrage serve`; what is still running at the end is killed."""
     with subprocess.Popen(
-        [*_COMMAND, "serve", "-c", path],
+        [*_COMMAND, "serve", "-c", path, *arguments],
         cwd=_ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

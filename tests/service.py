@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,6 +44,17 @@ class Client:
         """A sample with all its candidates."""
         request = pb.CompleteRequest(prompt=pb.Prompt(text=text, **prompt), include_candidates=True)
         return (await self.arbitrage.Complete(request)).sample
+
+    async def arbitrate_many(
+        self, requests: Iterable[pb.ArbitrateRequest]
+    ) -> AsyncGenerator[pb.ArbitrateResponse, None]:
+        """The answers of one stream; closing it cancels the stream."""
+        call = self.arbitrage.Arbitrate(iter(requests))
+        try:
+            async for response in call:
+                yield response
+        finally:
+            call.cancel()
 
     async def metrics(self) -> Figures:
         """What Prometheus would scrape now, by name and labels."""
@@ -88,11 +99,21 @@ def settings(folder: Path, *teachers: config.AnyTeacher, **sections: Any) -> con
     return config.Config(**chosen | sections)
 
 
+def channel_to(address: str, proof: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
+    """A connection of its own, whatever others there are; without proof in plaintext."""
+    options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+    if proof:
+        return grpc.aio.secure_channel(address, proof, options)
+    return grpc.aio.insecure_channel(address, options)
+
+
 @asynccontextmanager
-async def serving(chosen: config.Config) -> AsyncIterator[Client]:
+async def serving(
+    chosen: config.Config, proof: grpc.ChannelCredentials | None = None
+) -> AsyncIterator[Client]:
     async with (
         server.running(chosen) as running,
-        grpc.aio.insecure_channel(running.address, [("grpc.enable_http_proxy", 0)]) as channel,
+        channel_to(running.address, proof) as channel,
     ):
         yield Client(running, channel, ArbitrageServiceStub(channel), JobServiceStub(channel))
 

@@ -119,11 +119,11 @@ def test_complete_reads_stdin(server: Served) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((b"",), "INVALID_ARGUMENT: prompt.text: is empty"),
-        ((b" \n ",), "INVALID_ARGUMENT: prompt.text: is empty"),
-        ((b"-",), "INVALID_ARGUMENT: prompt.text: is empty"),
-        ((b"-l", b"klingonisch", b"Was?"), "INVALID_ARGUMENT: prompt.language: unknown language"),
-        ((b"-t", b"0", b"Was?"), "DEADLINE_EXCEEDED"),
+        ((b"",), "prompt: is empty"),
+        ((b" \n ",), "prompt: is empty"),
+        ((b"-",), "prompt: is empty"),
+        ((b"-l", b"klingonisch", b"Was?"), "language: unknown language"),
+        ((b"-t", b"0", b"Was?"), "127.0.0.1:"),
     ],
 )
 def test_a_prompt_that_is_refused_is_one_line(
@@ -131,7 +131,7 @@ def test_a_prompt_that_is_refused_is_one_line(
 ) -> None:
     ended = arbitrage("complete", "-a", server.address, *arguments)
     assert ended.code == 1
-    assert ended.complaint.startswith(f"arbitrage complete: {server.address}: {reason}")
+    assert ended.complaint.startswith(f"arbitrage complete: {reason}")
 
 
 def test_stdin_that_is_no_text_is_one_line(server: Served) -> None:

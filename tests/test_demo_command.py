@@ -78,3 +78,7 @@ async def test_prompts_that_nobody_answered_are_told(tmp_path: Path, examples: P
     assert "2/2 prompts in" in said(out)
     assert said(out).count("no sample: de-0: ") == 1
     assert said(out).count("no sample: ja-0: ") == 1
+
+
+def test_the_examples_are_where_it_looks() -> None:
+    assert (demo._examples() / "embedded.toml").is_file()

@@ -272,6 +272,8 @@ def test_an_interrupt_stays_the_process_s_own(gemma: str) -> None:
     code = (
         "import asyncio, os, signal; from arbitrage import config; "
         "from router.encoders import open_encoder\n"
+        # whoever runs the tests in the background may have them ignore it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"settings = config.Features(kind='llama_cpp', model={gemma!r})\n"
         "async def main():\n"
         "    encoder = await open_encoder(settings)\n"

@@ -30,8 +30,10 @@ from arbitrage.types import (
     Decision,
     Failure,
     Prompt,
+    Routing,
     Sample,
     Score,
+    TeacherInfo,
     Verdict,
 )
 from teachers import Pool
@@ -41,7 +43,7 @@ from tests.virtual_time import in_virtual_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from arbitrage.types import Estimate, TeacherInfo
+    from arbitrage.types import Estimate
 
 PROMPT = Prompt.of("Why is the sky blue?", language="en")
 
@@ -61,6 +63,7 @@ class Script:
     answers: Mapping[str, str | tuple[str, ...] | None]
     rewards: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    prices: Mapping[str, float] = field(default_factory=dict)
     unwell: dict[str, float] = field(default_factory=dict)
     away: NoTeacherAvailable = field(default_factory=lambda: NoTeacherAvailable("nobody is here"))
     tried: list[set[str]] = field(default_factory=list)
@@ -70,12 +73,14 @@ class Script:
     kind: str = "script"
     version: int = 0
     pending: int = 0
+    stalled: bool = False
     queue_depth: int = 0
     learned: list[Sequence[Candidate]] = field(default_factory=list)
     calibrated: list[Sequence[Candidate]] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     contexts: list[Context] = field(default_factory=list)
+    judged: list[tuple[Context, str, float]] = field(default_factory=list)
     progress: list[tuple[int, float]] = field(default_factory=list)
     broken: Exception | None = None
     unscorable: str | None = None
@@ -103,12 +108,16 @@ class Script:
         await asyncio.sleep(self.unwell.pop(arm))
         return True
 
+    def expected_cost(self, arm: str, prompt: Prompt) -> float:
+        del prompt
+        return self.prices.get(arm, 0.0)
+
     def refusal(self, prompt: Prompt) -> NoTeacherAvailable:
         del prompt
         return self.away
 
     def describe(self) -> Sequence[TeacherInfo]:
-        return ()
+        return [TeacherInfo(arm, "script", "m", available=True) for arm in self.answers]
 
     def calibrate(self, prompt: Prompt, candidates: Sequence[Candidate]) -> list[Candidate]:
         del prompt
@@ -186,6 +195,7 @@ class Script:
         *,
         wave: int = 0,
         elapsed: float = 0.0,
+        most: int | None = None,
     ) -> Decision | None:
         self.contexts.append(context)
         self.progress.append((wave, elapsed))
@@ -193,8 +203,9 @@ class Script:
         assert asked.isdisjoint(arms)
         for following in self.waves or [list(self.answers)]:
             if not asked.issuperset(following):
-                chances, waves = (0.5,) * len(following), (0,) * len(following)
-                return Decision("script", 7, tuple(following), chances, waves)
+                room = None if most is None else most - len(asked)
+                chosen = tuple(arm for arm in following if arm in arms)[:room]
+                return Decision("script", 7, chosen, (0.5,) * len(chosen), (0,) * len(chosen))
         return None
 
     def update(self, context: Context, candidates: Sequence[Candidate]) -> None:
@@ -210,6 +221,9 @@ class Script:
     def shares(self, context: Context, arms: Sequence[str]) -> Sequence[float]:
         del context
         return [0.5 for _ in arms]
+
+    def judge(self, context: Context, arm: str, reward: float) -> None:
+        self.judged.append((context, arm, reward))
 
     def state(self) -> Mapping[str, Any]:
         return {}
@@ -587,3 +601,37 @@ EXPERTS = {"default": ("a", "b")}
 
 async def once(number: int, limited: StubTeacher) -> Sequence[Completion]:
     return (Completion("Because."),) if number else await limited.complete(PROMPT.messages)
+
+
+async def test_only_the_teachers_of_a_request_are_asked() -> None:
+    script = Script({"a": "A", "b": "B", "c": "C"}, rewards={"a": 3.0, "b": 1.0, "c": 2.0})
+    routing = Routing(teachers=frozenset({"b", "c"}))
+    sample = await script.engine().arbitrate(PROMPT, routing=routing)
+    assert set(sample.decision.arms) == {"b", "c"}
+    script.unwell = {"b": 1.0, "c": 1.0}
+    nobody = Routing(teachers=frozenset({"b"}), latency_budget_seconds=0.01)
+    with pytest.raises(NoTeacherAvailable, match="that the request allows"):
+        await script.engine().arbitrate(replace(PROMPT, prompt_id="2"), routing=nobody)
+
+
+@pytest.mark.parametrize(
+    ("most", "asked"), [(0.0, {"free"}), (2.0, {"free", "cheap"}), (9.0, {"free", "cheap", "dear"})]
+)
+async def test_whoever_is_chosen_costs_no_more_together_than_a_prompt_may(
+    most: float, asked: set[str]
+) -> None:
+    answers = dict.fromkeys(("free", "cheap", "dear"), "A")
+    script = Script(answers, rewards={"A": 1.0}, prices={"cheap": 2.0, "dear": 7.0})
+    sample = await script.engine().arbitrate(PROMPT, routing=Routing(max_cost_usd=most))
+    assert set(sample.decision.arms) <= asked
+    assert sum(script.prices.get(arm, 0.0) for arm in sample.decision.arms) <= most
+
+
+async def test_a_sample_may_be_stored_and_not_learned_from() -> None:
+    script = Script({"a": "A"}, rewards={"a": 1.0})
+    sample = await script.engine().arbitrate(PROMPT, routing=Routing(learn=False))
+    assert not sample.learned
+    assert script.samples == [sample]
+    assert not script.learned
+    await script.engine().relearn([sample])
+    assert not script.learned

@@ -135,8 +135,7 @@ async def test_an_answer_without_a_grade_has_no_score_and_the_others_have(
     assert rewards(scores) == [6.0, None, 6.0]
     (record,) = caplog.records
     assert record.message == (
-        "judge 'judge' has no verdict on the answer of t1 to prompt 'sky': its reply cannot be "
-        "read: 'Well...'"
+        "judge 'judge' has no verdict on the answer of t1 to prompt 'sky': its reply cannot be read"
     )
 
 
@@ -144,7 +143,7 @@ async def test_an_answer_without_a_grade_has_no_score_and_the_others_have(
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (replying("No idea.\nReally."), r"its reply cannot be read: 'No idea.\nReally.'"),
+        (replying("No idea.\nReally."), "its reply cannot be read"),
         (replying("1", finish_reason="length"), "its reply was cut off; raise its sampling.max_"),
         (sends({"error": {"message": "on fire"}}, status=500), "unavailable: 127.0.0.1"),
         (sends({"error": {"message": "bad key"}}, status=401), "rejected: 127.0.0.1"),

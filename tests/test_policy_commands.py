@@ -14,6 +14,7 @@ from rich.console import Console
 
 import assembly
 from arbitrage import config, errors
+from arbitrage.client import AsyncClient, Learned
 from arbitrage.display.policy import learned
 from arbitrage.types import Candidate, Completion, Context, Prompt, Score
 from arbitrage.v1 import arbitrage_pb2 as pb
@@ -155,20 +156,24 @@ async def test_what_is_shown_is_what_is_believed(tmp_path: Path) -> None:
     teachers = scripted("ada", 1.0, **prices), scripted("bob", -1.0)
     async with serving(settings(tmp_path, *teachers)) as client:
         await ask(client, *TEXTS, *(f"Warum {number}?" for number in range(20)))
-        policy = await told(client)
-        (de,) = policy.languages
-    ada, bob = sorted(de.arms, key=lambda arm: arm.arm)
-    assert ada.mean_reward > bob.mean_reward
-    assert 0.5 < ada.best_probability <= 1.0
-    assert ada.best_probability + bob.best_probability == pytest.approx(1.0)
-    assert ada.cost_usd > bob.cost_usd == 0.0
+        async with AsyncClient(client.running.address) as asked:
+            policy = await asked.policy("de")
+    ada, bob = sorted(policy.estimates, key=lambda arm: arm.arm)
+    assert ada.reward > bob.reward
+    assert ada.best is not None
+    assert bob.best is not None
+    assert 0.5 < ada.best <= 1.0
+    assert ada.best + bob.best == pytest.approx(1.0)
+    assert ada.cost_usd is not None
+    assert ada.cost_usd > 0.0
+    assert bob.cost_usd is None
     assert policy.usd_per_prompt >= 0.0
     shown, other = rows(learned(policy))
     assert shown == [
         "de",
         "ada",
-        f"{ada.mean_reward:+.2f} ± {1.96 * ada.standard_error:.2f}",
-        f"{ada.best_probability:.0%}",
+        f"{ada.reward:+.2f} ± {1.96 * ada.standard_error:.2f}",
+        f"{ada.best:.0%}",
         "100%",
         f"{1000 * ada.cost_usd:.4g}",
         "23",
@@ -178,8 +183,8 @@ async def test_what_is_shown_is_what_is_believed(tmp_path: Path) -> None:
 
 
 def test_the_price_of_quality_is_told() -> None:
-    free = learned(pb.GetPolicyResponse(policy="thompson", usd_per_prompt=0.00125))
-    paid = learned(pb.GetPolicyResponse(policy="knn", usd_per_prompt=0.5, price=12.0))
+    free = learned(Learned("thompson", 0, 0.0, 0.00125, ()))
+    paid = learned(Learned("knn", 0, 12.0, 0.5, ()))
     assert free.caption == "a prompt costs 0.00125 USD; rewards alone decide, whatever they cost"
     assert paid.caption == (
         "a prompt costs 0.5 USD; 0.001 USD more have to bring 0.012 standard deviations of reward"

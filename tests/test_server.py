@@ -234,7 +234,7 @@ async def test_what_is_no_place_to_listen_is_refused(tmp_path: Path, key: str, p
 
 @pytest.mark.parametrize("key", ["listen", "metrics"])
 async def test_an_address_of_another_machine_is_refused(tmp_path: Path, key: str) -> None:
-    places: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0"}
+    places: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0", "plaintext": True}
     places[key] = "192.0.2.1:0"
     with pytest.raises(ConfigError, match=f"service.{key}: cannot listen on 192.0.2.1:0"):
         async with serving(settings(tmp_path, service=config.Service(**places))):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arbitrage import wire
-from arbitrage.errors import InvalidPrompt, NotBuilt
+from arbitrage.errors import InvalidPrompt
 from arbitrage.types import (
+    AS_CONFIGURED,
     ROLES,
     Candidate,
     Completion,
@@ -21,6 +24,7 @@ from arbitrage.types import (
     Failure,
     Message,
     Prompt,
+    Routing,
     Sample,
     Score,
     TeacherInfo,
@@ -185,19 +189,32 @@ def test_the_field_of_a_wrong_prompt_is_its_path_from_the_request() -> None:
     assert caught.value.field == "prompt.messages[0].content"
 
 
-def test_every_option_of_the_schema_is_refused_by_name() -> None:
-    fields = pb.RoutingOptions.DESCRIPTOR.fields
-    for field in fields:
-        options = pb.RoutingOptions()
-        if field.is_repeated:
-            getattr(options, field.name).append("ada")
-        elif field.message_type:
-            getattr(options, field.name).SetInParent()
-        else:
-            setattr(options, field.name, "x" if field.type == field.TYPE_STRING else 1)
-        with pytest.raises(NotBuilt, match=f"^options.{field.name}: "):
-            wire.require_no_options(pb.CompleteRequest(options=options))
-    wire.require_no_options(pb.CompleteRequest(options=pb.RoutingOptions()))
+def test_options_say_how_a_prompt_is_routed() -> None:
+    options = pb.RoutingOptions(
+        policy="thompson", fan_out=2, teachers=["ada"], max_cost_usd=0.0, learn=False
+    )
+    options.latency_budget.FromMilliseconds(1500)
+    routing = wire.routing_from(options, teachers=["ada", "bob"], policy="thompson")
+    assert routing == Routing(2, frozenset({"ada"}), 0.0, 1.5, learn=False)
+    assert wire.routing_from(pb.RoutingOptions()) == AS_CONFIGURED
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (pb.RoutingOptions(policy="linucb"), "policy"),
+        (pb.RoutingOptions(teachers=["ada", "eve"]), "teachers[1]"),
+        (pb.RoutingOptions(max_cost_usd=-1.0), "max_cost_usd"),
+        (pb.RoutingOptions(max_cost_usd=math.nan), "max_cost_usd"),
+        (pb.RoutingOptions(max_cost_usd=math.inf), "max_cost_usd"),
+        (pb.RoutingOptions(latency_budget=Duration()), "latency_budget"),
+        (pb.RoutingOptions(latency_budget=Duration(seconds=-1)), "latency_budget"),
+    ],
+)
+def test_an_option_that_is_wrong_is_named(options: pb.RoutingOptions, field: str) -> None:
+    with pytest.raises(InvalidPrompt) as caught:
+        wire.routing_from(options, "spec.options", teachers=["ada"], policy="thompson")
+    assert caught.value.field == f"spec.options.{field}"
 
 
 def test_a_price_is_unset_where_none_is_configured() -> None:

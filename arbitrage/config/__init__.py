@@ -95,13 +95,38 @@ class Service:
     """Where the service listens, as `host:port`; port 0 takes a free one.
 
     Attributes:
+        metrics: where Prometheus scrapes; empty closes the port.
         jobs: the job folder: prompts of jobs are read in it, and their datasets are
             written there; made with the first job.
+        tls_certificate, tls_key: PEM files of the server's certificate chain and of its key.
+        tls_clients: PEM file of the authorities one of which must have signed a client's
+            certificate; None asks for none.
+        auth_tokens: file of the tokens that callers may show, as `arbitrage token` writes it;
+            None lets in whoever can connect.
+        plaintext: may answer other machines without TLS.
+        reflection: tells callers what services there are.
+        max_message_mb: size of a request.
+        max_metadata_kb: size of its metadata.
+        max_prompts: prompts that a request may bring.
+        openai: where the pool is one model of OpenAI's chat API; None closes the port.
+        max_in_flight_a_client: prompts of one client that are worked on at once; None for as
+            many as of all, `job.max_in_flight`.
     """
 
     listen: Text = "127.0.0.1:50051"
-    metrics: Text = "127.0.0.1:9464"
+    metrics: str = "127.0.0.1:9464"
     jobs: Path = Path("jobs")
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_clients: Path | None = None
+    auth_tokens: Path | None = None
+    plaintext: bool = False
+    reflection: bool = True
+    max_message_mb: Annotated[int, Ge(1), Le(1024)] = 16
+    max_metadata_kb: Annotated[int, Ge(1), Le(1024)] = 8
+    max_prompts: Annotated[int, Ge(1)] = 10_000
+    openai: Text | None = None
+    max_in_flight_a_client: Annotated[int, Ge(1)] | None = None
     __pydantic_config__: ClassVar = STRICT
 
 

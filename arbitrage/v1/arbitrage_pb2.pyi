@@ -15,6 +15,11 @@ Errors. Every failure is a canonical gRPC status. These mean the same in every R
 - DEADLINE_EXCEEDED: the client's deadline passed. Work still running for the call, calls to
   teachers included, is cancelled.
 - UNIMPLEMENTED: this server does not offer what was asked. The status message says why.
+- UNAUTHENTICATED: the server wants a token, and none came that it knows. A token is sent as
+  metadata, `authorization: Bearer TOKEN`. Health alone is told without one.
+- PERMISSION_DENIED: the token is not for this. The scope that it lacks is in google.rpc.ErrorInfo,
+  as `scope`: `complete` for ArbitrageService, `jobs` for JobService, `admin` for a policy's state
+  and for all else.
 
 The comment of an RPC names further codes where it has them. Beside these services a server
 offers the standard grpc.health.v1.Health and server reflection.
@@ -725,8 +730,8 @@ class Prompt(_message.Message):
     """A second context label beside the language, such as `math`, `code` or `chat`. Empty: none."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """The conversation to continue, oldest message first. A last message that is not the user's:
-        INVALID_ARGUMENT.
+        """The conversation to continue, oldest message first. A last message that is not the user's, or
+        more than 1000 of them: INVALID_ARGUMENT.
         """
 
     @_builtins.property
@@ -1700,7 +1705,9 @@ class PromptList(_message.Message):
     PROMPTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prompt]:
-        """The prompts. One that is wrong refuses the request: INVALID_ARGUMENT."""
+        """The prompts. One that is wrong, or more of them than the server takes in a request, refuses the
+        request: INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,

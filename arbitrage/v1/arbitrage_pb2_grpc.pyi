@@ -15,6 +15,11 @@ Errors. Every failure is a canonical gRPC status. These mean the same in every R
 - DEADLINE_EXCEEDED: the client's deadline passed. Work still running for the call, calls to
   teachers included, is cancelled.
 - UNIMPLEMENTED: this server does not offer what was asked. The status message says why.
+- UNAUTHENTICATED: the server wants a token, and none came that it knows. A token is sent as
+  metadata, `authorization: Bearer TOKEN`. Health alone is told without one.
+- PERMISSION_DENIED: the token is not for this. The scope that it lacks is in google.rpc.ErrorInfo,
+  as `scope`: `complete` for ArbitrageService, `jobs` for JobService, `admin` for a policy's state
+  and for all else.
 
 The comment of an RPC names further codes where it has them. Beside these services a server
 offers the standard grpc.health.v1.Health and server reflection.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     _Read = Callable[[Completion], float | None]
 
+_LOG = logging.getLogger(__name__)
 _CUT_OFF = "length"
 _QUOTED = 60
 _WAITING_SECONDS = 600.0
@@ -120,4 +122,6 @@ def _why_it_failed(reply: Candidate) -> str:
 def _why_it_is_unread(reply: Completion) -> str:
     if reply.finish_reason == _CUT_OFF:
         return "its reply was cut off; raise its sampling.max_tokens"
-    return f"its reply cannot be read: {reply.text[:_QUOTED]!r}"
+    # which may repeat what it was to judge
+    _LOG.debug("a judge's reply that cannot be read: %r", reply.text[:_QUOTED])
+    return "its reply cannot be read"

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _SECONDS = 30.0
 
+FEEDBACK = "/feedback"
+"""Stands for the run's feedback among the jobs, none of which can have this name."""
+
 FILE = "policy.json"
 """Name of the file in the folder of a run."""
 
@@ -87,7 +90,8 @@ class Keeper:
 
     def keep_jobs(self, jobs: Collection[str]) -> None:
         """Forgets the numbers of all other jobs, which are no more."""
-        self._jobs = {job: number for job, number in self._jobs.items() if job in jobs}
+        kept = {*jobs, FEEDBACK}
+        self._jobs = {job: number for job, number in self._jobs.items() if job in kept}
 
     async def close(self) -> None:
         """Saves what was learned since the last time; twice is harmless.

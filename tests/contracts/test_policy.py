@@ -189,6 +189,48 @@ def test_the_fan_out_bounds_a_wave_that_is_no_audit(kind: str) -> None:
 
 
 @every_kind
+@pytest.mark.parametrize("most", [1, 2, 4, 9])
+def test_a_request_says_how_many_are_asked_at_most(kind: str, most: int) -> None:
+    policy = taught(kind, fan_out=3, audit_rate=0.5)
+    asked: Counter[tuple[str, float]] = Counter()
+    for _ in range(300):
+        decision = policy.select(GERMAN, ARMS, [], most=most)
+        assert decision is not None
+        assert len(decision.arms) <= most
+        if most < len(ARMS):
+            assert len(decision.arms) == most or kind in {"fixed", "pandora"}
+            asked.update(zip(decision.arms, decision.propensities, strict=True))
+        elif kind not in {"fixed", "pandora"}:  # which may have reasons to ask fewer
+            assert set(decision.arms) == set(ARMS)
+    # each as often as it says: within five standard deviations
+    for arm in ARMS:
+        told = [(propensity, count) for (who, propensity), count in asked.items() if who == arm]
+        if len(told) == 1:
+            ((propensity, count),) = told
+            assert abs(count - 300 * propensity) <= 5 * math.sqrt(300 * propensity) + 1e-9
+
+
+@every_kind
+def test_those_who_were_asked_before_count_towards_it(kind: str) -> None:
+    policy = taught(kind, fan_out=3)
+    seen = [failed("a"), stopped("b")]
+    decision = policy.select(GERMAN, ["c", "d", "e"], seen, wave=1, most=3)
+    assert decision is not None
+    assert len(decision.arms) == 1
+    assert policy.select(GERMAN, ["c", "d", "e"], seen, wave=1, most=2) is None
+
+
+@every_kind
+def test_a_reward_that_comes_later_is_learned_from(kind: str) -> None:
+    policy, twin = taught(kind), taught(kind)
+    policy.judge(GERMAN, "a", 3.0)
+    assert policy.version == twin.version + 1
+    before = {one.arm: one.reward for one in twin.estimates(ARMS, ["de"])}
+    after = {one.arm: one.reward for one in policy.estimates(ARMS, ["de"])}
+    assert after["a"] > before["a"]
+
+
+@every_kind
 def test_the_last_arms_are_asked_for_sure(kind: str) -> None:
     policy = taught(kind, fan_out=3, audit_rate=0.1)
     decision = wave(policy, GERMAN, ["b", "a"])
