@@ -546,16 +546,19 @@ async def test_a_peer_that_died_silently_is_noticed() -> None:
 
         async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             other_reader, other_writer = await asyncio.open_connection(*address.split(":"))
+            writers.extend((writer, other_writer))
             await asyncio.gather(pump(reader, other_writer), pump(other_reader, writer))
-            other_writer.close()
-            writer.close()
 
+        writers: list[asyncio.StreamWriter] = []
         proxy = await asyncio.start_server(relay, "127.0.0.1", 0)
         host, port = proxy.sockets[0].getsockname()
         async with AsyncClient(f"{host}:{port}", attempts=1, keepalive_seconds=0.5) as client:
             with pytest.raises(errors.Unavailable):
                 await client.teachers()
         proxy.close()
+        for one in writers:
+            one.close()
+            await one.wait_closed()
 
 
 def test_every_method_is_tried_again_but_the_stream_that_resumes_itself() -> None:
