@@ -28,6 +28,7 @@ from arbitrage.v1.arbitrage_pb2_grpc import JobServiceStub
 from commands import policies
 from router.snapshots import snapshot
 from service import jobs as jobs_module
+from sink.log import Log
 from tests import chat_server
 from tests.processes import Served, served, write_config
 from tests.service import Client, detail, refused, scripted, serving
@@ -308,14 +309,24 @@ async def test_an_output_in_use_is_refused(tmp_path: Path) -> None:
         await create(client.jobs, "c", prompts(1, output="sets/x2"))
 
 
-async def test_an_option_is_refused_as_complete_refuses_it(client: Client) -> None:
+async def test_an_option_that_is_wrong_is_refused_by_its_path(client: Client) -> None:
     for options, name in (
-        (pb.RoutingOptions(fan_out=1), "fan_out"),
-        (pb.RoutingOptions(latency_budget=Duration(seconds=1)), "latency_budget"),
+        (pb.RoutingOptions(teachers=["eve"]), "teachers[0]"),
+        (pb.RoutingOptions(latency_budget=Duration()), "latency_budget"),
     ):
         error = await refused(create(client.jobs, "a", prompts(1, options=options)))
-        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert (error.details() or "").startswith(f"spec.options.{name}: ")
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        (violation,) = detail(error, BadRequest).field_violations
+        assert violation.field == f"spec.options.{name}"
+
+
+async def test_a_job_is_routed_as_it_says(client: Client, tmp_path: Path) -> None:
+    options = pb.RoutingOptions(teachers=["bob"])
+    await create(client.jobs, "a", prompts(3, options=options))
+    assert (await ended(client.jobs, "a")).state == pb.JOB_STATE_SUCCEEDED
+    asked = {arm for sample in Log([tmp_path / "jobs" / "a"]) for arm in sample.decision.arms}
+    assert asked == {"bob"}
+    assert stored(tmp_path / "jobs" / "a").total() == 3
 
 
 async def test_a_job_that_is_not_there_is_not_found(client: Client) -> None:

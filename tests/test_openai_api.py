@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import ssl
 from contextlib import asynccontextmanager, suppress
@@ -435,3 +436,6 @@ class TestLiteLLM:
                     num_retries=0,
                 )
             await litellm.close_litellm_async_clients()
+            del answer
+            gc.collect()  # what it leaves to that keeps a connection open
+            await asyncio.sleep(0.1)
