@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import json
 import os
 import ssl
+import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from importlib import import_module
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,6 @@ from arbitrage.v1 import arbitrage_pb2 as pb
 from service import tokens
 from tests import chat_server
 from tests.processes import free_port, published
-from tests.provider_server import IGNORE_ITS_WARNINGS
 from tests.service import Client, figure, scripted, serving, settings
 
 if TYPE_CHECKING:
@@ -397,45 +396,42 @@ async def test_without_the_key_the_port_is_closed(tmp_path: Path) -> None:
         assert client.running.openai_url == ""
 
 
-class TestLiteLLM:
-    """LiteLLM, to which the pool is an OpenAI-compatible host."""
+LITELLM = """
+import asyncio, json, litellm, sys
 
-    pytestmark = IGNORE_ITS_WARNINGS
+ASKED = [{"role": "user", "content": sys.argv[2]}]
 
-    @pytest.mark.parametrize("stream", [False, True])
-    async def test_litellm_is_answered(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool
-    ) -> None:
-        monkeypatch.setitem(os.environ, "LITELLM_LOCAL_MODEL_COST_MAP", "True")
-        # it warns, and reads the variable, when it is imported
-        litellm: Any = import_module("litellm")
+async def ask(**options):
+    return await litellm.acompletion(
+        model="openai/arbitrage", api_base=sys.argv[1], api_key="none", messages=ASKED,
+        extra_headers={"x-arbitrage-language": "de"}, num_retries=0, **options,
+    )
 
-        async with opened(tmp_path) as (client, _):
-            answer: Any = await litellm.acompletion(
-                model="openai/arbitrage",
-                api_base=client.running.openai_url,
-                api_key="none",
-                messages=ASKED,
-                temperature=0.7,
-                stream=stream,
-                extra_headers={"x-arbitrage-language": "de"},
-            )
-            if stream:
-                pieces = [chunk.choices[0].delta.content or "" async for chunk in answer]
-                said = "".join(pieces)
-            else:
-                said = answer.choices[0].message.content
-            assert said.startswith("Dafür gibt es")
-            with pytest.raises(litellm.BadRequestError, match="is not offered"):
-                await litellm.acompletion(
-                    model="openai/arbitrage",
-                    api_base=client.running.openai_url,
-                    api_key="none",
-                    messages=ASKED,
-                    n=2,
-                    num_retries=0,
-                )
-            await litellm.close_litellm_async_clients()
-            del answer
-            gc.collect()  # what it leaves to that keeps a connection open
-            await asyncio.sleep(0.1)
+async def main():
+    whole = (await ask(temperature=0.7)).choices[0].message.content
+    pieces = [c.choices[0].delta.content or "" async for c in await ask(stream=True)]
+    try:
+        await ask(n=2)
+    except litellm.BadRequestError as error:
+        refusal = str(error)
+    print(json.dumps([whole, "".join(pieces), refusal]))
+
+asyncio.run(main())
+"""
+
+
+async def test_litellm_takes_the_pool_for_a_model_of_an_openai_compatible_host(
+    tmp_path: Path,
+) -> None:
+    # a process of its own, since LiteLLM leaves connections open
+    async with opened(tmp_path) as (client, _):
+        asked = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", LITELLM, client.running.openai_url, QUESTION),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        )
+        told, _ = await asked.communicate()
+    whole, pieces, refusal = json.loads(told.splitlines()[-1])  # it says more before
+    assert whole.startswith("Dafür gibt es")
+    assert pieces.startswith("Dafür gibt es")
+    assert "is not offered" in refusal
