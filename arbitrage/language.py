@@ -15,6 +15,7 @@ UNDETERMINED = "und"
 """The BCP-47 tag of a text whose language is not known."""
 
 _PARENTS = {"nb": "no", "nn": "no"}
+_LONGEST = 64  # characters; RFC 5646, 4.4.1, has 35 do for any tag that is registered
 
 
 @lru_cache(maxsize=4096)
@@ -36,6 +37,9 @@ def normalise(tag: str) -> str:
     """
     if tag == UNDETERMINED:
         return UNDETERMINED
+    if len(tag) > _LONGEST:  # it would be parsed by recursion, once for each subtag
+        message = f"is longer than {_LONGEST} characters; use a BCP-47 tag such as 'de'"
+        raise InvalidPrompt("language", message)
     try:
         language = langcodes.Language.get(tag).prefer_macrolanguage()
     except LanguageTagError:

@@ -13,6 +13,7 @@ from arbitrage.events import (
     Answered,
     Batched,
     Called,
+    Corrected,
     Event,
     Judged,
     Left,
@@ -113,7 +114,7 @@ class Metrics:
         self._shifted_at = gauge(
             "reward_shift_timestamp_seconds", "When the last alarm was, since 1970", "language"
         )
-        self._policy_updates = counter("policy_updates", "Prompts learned from", "policy")
+        self._policy_updates = counter("policy_updates", "Samples and feedback learned", "policy")
         self._samples = counter("sink_samples", "Samples made durable", "format")
 
     def observe(self, event: Event) -> None:
@@ -134,6 +135,8 @@ class Metrics:
                 self._scored(event)
             case Stored(sample):
                 self._stored(sample)
+            case Corrected(policy):
+                self._policy_updates.labels(policy).inc()
             case Left():
                 self._in_flight.dec()
 
@@ -194,7 +197,8 @@ class Metrics:
     def _stored(self, sample: Sample) -> None:
         language = self._language(sample.prompt)
         self._samples.labels(self._sink_format).inc()
-        self._policy_updates.labels(sample.decision.policy).inc()
+        if sample.learned:
+            self._policy_updates.labels(sample.decision.policy).inc()
         self._fan_out.labels(language).observe(len(sample.decision.arms))
         if sample.winner and sample.winner.advantage is not None:
             self._wins.labels(language, sample.winner.teacher).inc()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from arbitrage.prompts import Rejected
     from arbitrage.types import Prompt, Routing
 
+_LONGEST = 4096  # characters of a path, as in Linux
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
@@ -80,6 +82,8 @@ def confined(root: Path, name: str, field: str) -> Path:
     Raises:
         InvalidPrompt: it leads nowhere, or out of the folder.
     """
+    if len(name) > _LONGEST:  # each of its folders would be looked for
+        raise InvalidPrompt(field, f"is longer than {_LONGEST} characters; no path is")
     if Path(name).is_absolute():
         raise InvalidPrompt(field, f"{name}: is absolute; give it relative to the job folder")
     try:

@@ -45,7 +45,7 @@ def status_of(error: errors.ArbitrageError) -> status_pb2.Status:
         case errors.InvalidPrompt():
             code = grpc.StatusCode.INVALID_ARGUMENT
             violation = details_pb.BadRequest.FieldViolation(
-                field=error.field, description=_short(error.reason)
+                field=_short(error.field), description=_short(error.reason)
             )
             detail = details_pb.BadRequest(field_violations=[violation])
         case errors.NoWinner() if error.transient:
@@ -61,8 +61,8 @@ def status_of(error: errors.ArbitrageError) -> status_pb2.Status:
             detail = details_pb.ErrorInfo(
                 reason="SCOPE_MISSING", domain="arbitrage.v1", metadata={"scope": error.scope}
             )
-        case errors.Overloaded():
-            code, detail = grpc.StatusCode.RESOURCE_EXHAUSTED, _retry_info()
+        case errors.Overloaded(retry_after_seconds=seconds):
+            code, detail = grpc.StatusCode.RESOURCE_EXHAUSTED, _retry_info(seconds or 0.0)
         case errors.BudgetSpent():
             code = grpc.StatusCode.FAILED_PRECONDITION
             detail = details_pb.ErrorInfo(reason="BUDGET_SPENT", domain="arbitrage.v1")
@@ -144,7 +144,7 @@ def _detail(status: status_pb2.Status, kind: Any) -> Any:
 
 def _short(text: str) -> str:
     """The text, cut where it quotes so much that the status would not arrive."""
-    encoded = text.encode("utf-8", "replace")
+    encoded = text[: _MAX_BYTES + 1].encode("utf-8", "replace")
     if len(encoded) <= _MAX_BYTES:
         return encoded.decode()
     return f"{encoded[:_MAX_BYTES].decode('utf-8', 'ignore')}…"

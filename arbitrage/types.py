@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[str, ...] = get_args(Role)
+_REMEMBERED = 1 << 15  # characters of a prompt up to which its hash is remembered with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,10 @@ class Context:
     language: str
     domain: str | None = None
     features: npt.NDArray[np.float32] | None = field(default=None, compare=False)
+
+
+Priority = Literal["interactive", "batch"]
+"""Whether somebody waits for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,8 +420,18 @@ def _require_text(field_name: str, text: object) -> None:
         raise InvalidPrompt(field_name, "is empty; give a text to answer")
 
 
-@lru_cache(maxsize=1024)  # a prompt's ids are asked for at each of its stations
 def _content_hash(messages: tuple[Message, ...]) -> str:
+    if sum(len(message.content) for message in messages) > _REMEMBERED:
+        return _hashed(messages)  # rather than keep it in memory
+    return _remembered(messages)
+
+
+@lru_cache(maxsize=1024)  # a prompt's ids are asked for at each of its stations
+def _remembered(messages: tuple[Message, ...]) -> str:
+    return _hashed(messages)
+
+
+def _hashed(messages: tuple[Message, ...]) -> str:
     turns = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False)
     return _digest(turns)
 

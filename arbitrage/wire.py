@@ -19,6 +19,7 @@ from arbitrage.types import (
     Estimate,
     Feedback,
     Message,
+    Priority,
     Prompt,
     Routing,
     Sample,
@@ -27,14 +28,15 @@ from arbitrage.types import (
 from arbitrage.v1 import arbitrage_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from google.rpc import status_pb2
 
     from arbitrage.registry import Record, State
 
 _MAX_UINT32 = 2**32 - 1
-_MOST_MESSAGES = 1000  # a request of small ones would keep others waiting
+_MOST = 1000  # messages, names, paths, ...: a request of many small ones would keep others waiting
+_QUOTED = 100  # characters of a name that is not known
 _JOB_ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _SOURCES: dict[int, Literal["person", "verifier"]] = {
@@ -62,8 +64,8 @@ def _prompt_from(prompt: pb.Prompt, at: str) -> Prompt:
     """The prompt that stands at a path of a request."""
     if prompt.text and prompt.messages:
         raise InvalidPrompt(f"{at}.text", "set exactly one of text and messages")
-    if len(prompt.messages) > _MOST_MESSAGES:
-        raise InvalidPrompt(f"{at}.messages", f"may be {_MOST_MESSAGES} at most")
+    few(prompt.messages, f"{at}.messages")
+    few(prompt.metadata, f"{at}.metadata")
     content: str | Sequence[Message] = prompt.text
     if prompt.messages:
         content = [
@@ -81,6 +83,17 @@ def _prompt_from(prompt: pb.Prompt, at: str) -> Prompt:
     except InvalidPrompt as error:
         path = f"{at}.text" if error.field == "prompt" else f"{at}.{error.field}"
         raise InvalidPrompt(path, error.reason) from None
+
+
+_PRIORITIES: Mapping[int, Priority] = {
+    pb.PRIORITY_INTERACTIVE: "interactive",
+    pb.PRIORITY_BATCH: "batch",
+}
+
+
+def priority_from(options: pb.RoutingOptions, default: Priority = "interactive") -> Priority:
+    """Whether somebody waits for a request's answer, where the request tells."""
+    return _PRIORITIES.get(options.priority, default)
 
 
 def routing_from(
@@ -103,12 +116,16 @@ def routing_from(
     """
     if policy is not None and options.policy not in {"", policy}:
         raise InvalidPrompt(
-            f"{at}.policy", f"{options.policy!r} is not offered; this server decides by {policy!r}"
+            f"{at}.policy",
+            f"{_quoted(options.policy)} is not offered; this server decides by {policy!r}",
         )
+    few(options.teachers, f"{at}.teachers")
     for index, name in enumerate(options.teachers):
         if teachers is not None and name not in teachers:
             known = ", ".join(teachers)
-            raise InvalidPrompt(f"{at}.teachers[{index}]", f"no {name!r} in the pool: {known}")
+            raise InvalidPrompt(
+                f"{at}.teachers[{index}]", f"no {_quoted(name)} in the pool: {known}"
+            )
     max_cost = options.max_cost_usd if options.HasField("max_cost_usd") else None
     if max_cost is not None and not 0.0 <= max_cost < math.inf:
         raise InvalidPrompt(f"{at}.max_cost_usd", f"{max_cost}: must be a number from 0 on")
@@ -165,6 +182,7 @@ def spec_from(
             raise InvalidPrompt("spec.files.paths", "is empty; name a file at least")
         case "prompts" if not spec.prompts.prompts:
             raise InvalidPrompt("spec.prompts.prompts", "is empty; give a prompt at least")
+    few(spec.files.paths, "spec.files.paths")
     routing = routing_from(spec.options, "spec.options", teachers=teachers, policy=policy)
     budget = spec.budget_usd if spec.HasField("budget_usd") else None
     if budget is not None and not 0.0 <= budget < math.inf:
@@ -233,6 +251,7 @@ def states_from(request: pb.ListJobsRequest) -> frozenset[State]:
     Raises:
         InvalidPrompt: one is none.
     """
+    few(request.states, "states")
     for index, state in enumerate(request.states):
         if state not in _STATE_FROM:
             raise InvalidPrompt(f"states[{index}]", f"{state}: is no state of a job")
@@ -284,6 +303,20 @@ def feedback_from(request: pb.RecordFeedbackRequest) -> Feedback:
         source=source,
         comment=request.comment,
     )
+
+
+def few(entries: Collection[object], at: str) -> None:
+    """Lets pass what can be looked through in no time.
+
+    Raises:
+        InvalidPrompt: it is longer.
+    """
+    if len(entries) > _MOST:
+        raise InvalidPrompt(at, f"may be {_MOST} at most")
+
+
+def _quoted(name: str) -> str:
+    return repr(name) if len(name) <= _QUOTED else f"{name[:_QUOTED]!r}…"
 
 
 def error_to(status: status_pb2.Status) -> pb.Status:

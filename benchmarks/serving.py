@@ -1,8 +1,9 @@
 """`Complete` over gRPC: how many a second for 64 clients, and what a call costs on top.
 
 The server, the mock teachers and the clients are processes of their own. The floor is the least
-that fans the same prompts out, see `end_to_end.py`. The overhead is that of teachers that
-answer at once.
+that fans the same prompts out, see `end_to_end.py`. Half of the peak comes when it comes, at random
+moments, whether or not what came before is answered. The overhead of a call is that over teachers
+that answer at once.
 
     python benchmarks/serving.py                # under two minutes
     python benchmarks/serving.py --seconds 3
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -28,9 +31,13 @@ from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1.arbitrage_pb2_grpc import ArbitrageServiceStub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+
+    _Load = Callable[[Callable[[], Coroutine[None, None, None]], float], Awaitable[None]]
 
 _CLIENTS = 64
+_TEACHER_SECONDS = 0.05
+_TEACHER_MS = 1000 * _TEACHER_SECONDS
 _COMMAND = (sys.executable, "-c", "import sys, cli; sys.exit(cli.main())", "serve")
 _SERVICE = '[service]\nlisten = "127.0.0.1:0"\nmetrics = ""\njobs = "{0}/jobs"\n'
 _REST = (
@@ -44,14 +51,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="of a turn; default: 10")
     parser.add_argument("--rounds", type=int, default=3, help="default: 3")
-    parser.add_argument("--client", nargs=2, metavar=("ADDRESS", "CLIENTS"), help=argparse.SUPPRESS)
+    parser.add_argument("--client", metavar="ADDRESS", help=argparse.SUPPRESS)
+    parser.add_argument("--clients", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--rate", type=float, default=0.0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.client:
-        address, clients = options.client
-        asyncio.run(_call(address, int(clients), options.seconds))
+        load = (
+            partial(_closed, options.clients) if options.clients else partial(_open, options.rate)
+        )
+        asyncio.run(_call(options.client, load, options.seconds))
         return
     print(f"service | {where()}")
-    with mock_teacher(0.05, 800) as base_url:
+    with mock_teacher(_TEACHER_SECONDS, 800) as base_url:
         teachers = "".join(
             f'[[teachers]]\nname = "{name}"\nkind = "openai"\nmodel = "{name}"\n'
             f'base_url = "{base_url}"\nmax_concurrency = 1024\n'
@@ -60,18 +71,20 @@ def main() -> None:
         for number in range(1, options.rounds + 1):
             least, _ = end_to_end.floor(base_url, prompts=5_000, in_flight=_CLIENTS)
             with _server(teachers) as address:
-                rate, p50, p99 = _clients(address, _CLIENTS, options.seconds)
+                rate, p50, p99 = _clients(address, options.seconds, clients=_CLIENTS)
+                _, p50_half, p99_half = _clients(address, options.seconds, rate=rate / 2)
             print(
                 f"service | round {number} | aiohttp alone {least:.0f} prompts/s | {_CLIENTS} "
                 f"clients {rate:.0f} prompts/s, {rate / least:.2f} of it, p50 {p50:.1f} ms, "
-                f"p99 {p99:.1f} ms"
+                f"p99 {p99:.1f} ms | at {rate / 2:.0f} prompts/s over the teachers' latency p50 "
+                f"{p50_half - _TEACHER_MS:.1f} ms, p99 {p99_half - _TEACHER_MS:.1f} ms"
             )
     scripted = "".join(
         f'[[teachers]]\nname = "{name}"\nkind = "scripted"\n' for name in end_to_end.TEACHERS
     )
     with _server(scripted) as address:
         for clients in (1, 8):
-            rate, p50, p99 = _clients(address, clients, options.seconds)
+            rate, p50, p99 = _clients(address, options.seconds, clients=clients)
             print(
                 f"service | teachers that answer at once | {clients} at once | {rate:.0f} "
                 f"prompts/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms"
@@ -97,10 +110,13 @@ def _server(teachers: str) -> Iterator[str]:
                 process.terminate()
 
 
-def _clients(address: str, clients: int, seconds: float) -> Sequence[float]:
-    command = (sys.executable, __file__, "--client", address, str(clients))
+def _clients(
+    address: str, seconds: float, *, clients: int = 0, rate: float = 0.0
+) -> Sequence[float]:
+    """Calls for some seconds, either so many at once or so many a second."""
+    command = (sys.executable, __file__, "--client", address, "--seconds", str(seconds))
     told = subprocess.run(
-        (*command, "--seconds", str(seconds)),
+        (*command, "--clients", str(clients), "--rate", str(rate)),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -109,7 +125,7 @@ def _clients(address: str, clients: int, seconds: float) -> Sequence[float]:
     return [float(figure) for figure in told.split()]
 
 
-async def _call(address: str, clients: int, seconds: float) -> None:
+async def _call(address: str, load: _Load, seconds: float) -> None:
     """Prints calls a second, and the median and 99th percentile of their milliseconds."""
     latencies: list[float] = []
     asked = 0
@@ -121,20 +137,38 @@ async def _call(address: str, clients: int, seconds: float) -> None:
             asked += 1
             language = end_to_end.LANGUAGES[asked % len(end_to_end.LANGUAGES)]
             prompt = pb.Prompt(text=f"Question {asked} of {time.time_ns()}?", language=language)
+            begun = time.perf_counter()
             await stub.Complete(pb.CompleteRequest(prompt=prompt))
-
-        async def go_on(end: float) -> None:
-            while (begun := time.perf_counter()) < end:
-                await one()
-                latencies.append(time.perf_counter() - begun)
+            latencies.append(time.perf_counter() - begun)
 
         await one()
+        latencies.clear()
         begun = time.perf_counter()
-        await asyncio.gather(*(go_on(begun + seconds) for _ in range(clients)))
+        await load(one, begun + seconds)
         took = time.perf_counter() - begun
     latencies.sort()
     p50, p99 = (1000 * latencies[int(share * len(latencies))] for share in (0.5, 0.99))
     print(len(latencies) / took, p50, p99)
+
+
+async def _closed(clients: int, one: Callable[[], Coroutine[None, None, None]], end: float) -> None:
+    """Each client calls again once it has been answered."""
+
+    async def go_on() -> None:
+        while time.perf_counter() < end:
+            await one()
+
+    await asyncio.gather(*(go_on() for _ in range(clients)))
+
+
+async def _open(rate: float, one: Callable[[], Coroutine[None, None, None]], end: float) -> None:
+    """Calls come at random moments, so many a second (a Poisson process)."""
+    chance = random.Random(0)  # noqa: S311 - of arrivals, not of secrets
+    at = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        while (at := at + chance.expovariate(rate)) < end:
+            await asyncio.sleep(max(at - time.perf_counter(), 0.0))
+            group.create_task(one())
 
 
 if __name__ == "__main__":

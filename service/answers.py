@@ -13,6 +13,7 @@ from arbitrage import wire
 from arbitrage.errors import ArbitrageError, InvalidPrompt, Stopping
 from arbitrage.status import status_of
 from arbitrage.v1 import arbitrage_pb2 as pb
+from service.request import internal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -111,7 +112,8 @@ class Answers:
                         self._done.put_nowait(answer)
                         continue
                     try:
-                        await self._admission.wait(self._client)
+                        priority = wire.priority_from(request.options, default="batch")
+                        await self._admission.wait(self._client, priority)
                     except Stopping as error:
                         self._done.put_nowait(_failed(request, error))
                         break
@@ -155,7 +157,7 @@ class Answers:
             response = _failed(request, error)
         except Exception:  # noqa: BLE001 - a bug that one request meets must not end the others
             _LOG.exception("Arbitrate failed")
-            response = _failed(request, ArbitrageError("internal error; see the server's log"))
+            response = _failed(request, ArbitrageError(internal()))
         self._done.put_nowait(response)
 
     def _end(self, request_id: str, _: object) -> None:

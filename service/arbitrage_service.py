@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
+import assembly
 from arbitrage import wire
-from arbitrage.errors import InvalidPrompt
 from arbitrage.language import normalise
 from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
@@ -17,13 +17,14 @@ from router.snapshots.snapshot import Snapshot
 from service.answers import Answers, Held
 from service.feedback import Feedbacks
 from service.identity import caller
+from service.options import routing_of
 from service.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from arbitrage.engine import Engine
-    from arbitrage.types import Prompt, Routing
+    from arbitrage.types import Prompt, Routing, Sample
     from router.explain import Explicable
     from service.admission import Admission
 
@@ -35,14 +36,16 @@ class ArbitrageService(pb_grpc.ArbitrageServiceServicer):
 
     def __init__(self, engine: Engine, admission: Admission) -> None:
         self._engine = engine
+        self._journal = assembly.journal_of(engine)
         self._admission = admission
         self._feedbacks = Feedbacks(engine)
         self._held = Held()
 
     async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.CompleteResponse:
         """Answers one prompt with the winner."""
-        prompt, routing = self._asked(request)
-        with self._admission.at_once(_client()):
+        # before anything is read of it: where there is no room, that has to be cheap
+        with self._admission.at_once(_client(), wire.priority_from(request.options)):
+            prompt, routing = self._asked(request)
             sample = await self._engine.arbitrate(prompt, routing=routing)
         return pb.CompleteResponse(
             sample=wire.sample_to(sample, include_candidates=request.include_candidates)
@@ -52,18 +55,23 @@ class ArbitrageService(pb_grpc.ArbitrageServiceServicer):
         self, request: pb.StreamCompleteRequest, context: Context
     ) -> AsyncIterator[pb.StreamCompleteResponse]:
         """Answers one prompt, and tells of each step."""
-        prompt, routing = self._asked(request)
-        with self._admission.at_once(_client()):
-            steps = Steps()
-            answering = asyncio.create_task(self._engine.arbitrate(prompt, steps, routing))
-            answering.add_done_callback(lambda _: steps.end())
-            try:
-                async for step in steps:
-                    yield step
-                sample = await answering
-            finally:
-                answering.cancel()  # where the client has left
-                await asyncio.wait({answering})
+        steps = Steps()
+
+        async def answer() -> Sample:
+            # given back when it is answered, however slowly the client reads of it
+            with self._admission.at_once(_client(), wire.priority_from(request.options)):
+                prompt, routing = self._asked(request)
+                return await self._engine.arbitrate(prompt, steps, routing)
+
+        answering = asyncio.create_task(answer())
+        answering.add_done_callback(lambda _: steps.end())
+        try:
+            async for step in steps:
+                yield step
+            sample = await answering
+        finally:
+            answering.cancel()  # where the client has left
+            await asyncio.wait({answering})
         yield pb.StreamCompleteResponse(
             result=wire.sample_to(sample, include_candidates=request.include_candidates)
         )
@@ -113,7 +121,11 @@ class ArbitrageService(pb_grpc.ArbitrageServiceServicer):
 
     async def _answer(self, request: pb.ArbitrateRequest) -> pb.ArbitrateResponse:
         prompt, routing = self._asked(request)
-        sample = await self._engine.arbitrate(prompt, routing=routing)
+        sample = None
+        if not request.HasField("options"):  # which what is stored need not keep to
+            sample = await self._journal.sample(prompt.sample_id(self._engine.job))
+        if sample is None or sample.winner is None:
+            sample = await self._engine.arbitrate(prompt, routing=routing)
         return pb.ArbitrateResponse(
             request_id=request.request_id,
             sample=wire.sample_to(sample, include_candidates=request.include_candidates),
@@ -127,17 +139,8 @@ class ArbitrageService(pb_grpc.ArbitrageServiceServicer):
         Raises:
             InvalidPrompt: something in it is wrong.
         """
-        prompt, pool = wire.prompt_from(request), self._engine.pool
-        names = [teacher.name for teacher in pool.describe()]
-        routing = wire.routing_from(
-            request.options, teachers=names, policy=self._engine.policy.kind
-        )
-        if (most := routing.max_cost_usd) is not None:
-            least = min(pool.expected_cost(arm, prompt) for arm in routing.teachers or names)
-            if least > most:
-                reason = f"{most:g} USD: any allowed teacher costs {least:.6f} USD or more"
-                raise InvalidPrompt("options.max_cost_usd", reason)
-        return prompt, routing
+        prompt = wire.prompt_from(request)
+        return prompt, routing_of(self._engine, prompt, request.options)
 
 
 def _client() -> str:

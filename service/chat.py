@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Self
 from arbitrage.errors import BudgetSpent, InvalidPrompt, NotFound, NoWinner
 from arbitrage.status import CODES, error_of, status_of
 from arbitrage.types import Message, Prompt
-from arbitrage.wire import unicode
+from arbitrage.wire import few, unicode
+from service.options import options_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from arbitrage.errors import ArbitrageError
     from arbitrage.types import Candidate, Role, Sample
+    from arbitrage.v1 import arbitrage_pb2 as pb
 
 MODEL = "arbitrage"
 """The name of the pool as one model."""
@@ -26,7 +28,9 @@ _ROLES: Mapping[object, Role] = {
     "user": "user",
     "assistant": "assistant",
 }
-_READ = {"model", "messages", "stream", "stream_options", "metadata"}
+OPTIONS = "arbitrage"
+"""The parameter that OpenAI's API does not have."""
+_READ = {"model", "messages", "stream", "stream_options", "metadata", OPTIONS}
 _HINTS = frozenset({
     "frequency_penalty", "max_completion_tokens", "max_tokens", "min_p", "parallel_tool_calls",
     "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_retention",
@@ -50,6 +54,7 @@ _PLAIN: Mapping[str, tuple[object, ...]] = {
     "web_search_options": (),
 }
 """What would change what an answer is, with the values that ask for nothing."""
+_LONGEST = 1000  # characters of a parameter's name that are told
 _REASONS = frozenset({"stop", "length", "content_filter"})
 _HTTP = {
     "INVALID_ARGUMENT": (400, "invalid_request_error", None),
@@ -69,12 +74,14 @@ class Asked:
         stream: piece by piece.
         with_usage: count tokens at a stream's end, too.
         ignored: parameters that came and have no effect, sorted.
+        options: how the prompt is to be routed, at the path `OPTIONS`.
     """
 
     prompt: Prompt
     stream: bool
     with_usage: bool
     ignored: tuple[str, ...]
+    options: pb.RoutingOptions
 
     @classmethod
     def of(cls, body: object, headers: Mapping[str, str]) -> Self:
@@ -86,6 +93,7 @@ class Asked:
         """
         if not isinstance(body, dict):
             raise InvalidPrompt("body", "must be a JSON object")
+        few(body, "body")
         given = {key: value for key, value in body.items() if value is not None}
         model = given.get("model")
         if not isinstance(model, str):
@@ -93,6 +101,7 @@ class Asked:
         if model != MODEL:
             raise NotFound(f"model: there is no {model!r}; use {MODEL!r}")
         ignored = _ignored(given)
+        chosen = options_from(given.get(OPTIONS, {}), OPTIONS)
         metadata = _metadata(given.get("metadata", {}))
         language = headers.get(_LANGUAGE_HEADER) or metadata.pop("language", None)
         stream = given.get("stream", False)
@@ -110,7 +119,7 @@ class Asked:
         except InvalidPrompt as error:
             field = "metadata.language" if error.field == "language" else error.field
             raise InvalidPrompt(field, error.reason) from None
-        return cls(prompt, stream, with_usage, ignored)
+        return cls(prompt, stream, with_usage, ignored, chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +145,8 @@ class Refusal:
             headers["retry-after"] = f"{max(seconds, 1.0):.0f}"
         else:
             headers["x-should-retry"] = "false"
-        param = error.field if isinstance(error, InvalidPrompt) else None
+        # what is wrong may be a name that no JSON may hold, or a very long one
+        param = unicode(error.field[:_LONGEST]) if isinstance(error, InvalidPrompt) else None
         return cls(status, failure(told.message, kind, code, param), headers)
 
 
@@ -232,12 +242,14 @@ def _ignored(given: Mapping[str, object]) -> tuple[str, ...]:
 def _metadata(metadata: object) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise InvalidPrompt("metadata", "must be an object whose values are texts")
+    few(metadata, "metadata")
     return dict(metadata)
 
 
 def _messages(messages: object) -> Sequence[Message]:
     if not isinstance(messages, list):
         raise InvalidPrompt("messages", "is required, as a list")
+    few(messages, "messages")
     return [_message(f"messages[{index}]", one) for index, one in enumerate(messages)]
 
 
@@ -252,6 +264,7 @@ def _message(at: str, message: object) -> Message:
             raise InvalidPrompt(f"{at}.{key}", "is not offered; send text alone")
     content = message.get("content")
     if isinstance(content, list):
+        few(content, f"{at}.content")
         content = "".join(_part(f"{at}.content[{i}]", part) for i, part in enumerate(content))
     return Message(_ROLES[role], content)  # type: ignore[arg-type] # Prompt.of checks
 

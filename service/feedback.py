@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import assembly
 from arbitrage.errors import AlreadyExists, InvalidPrompt, NotFound
+from arbitrage.events import Corrected
 from router.snapshots.keeper import FEEDBACK
 
 if TYPE_CHECKING:
@@ -53,7 +54,10 @@ class Feedbacks:
                         f"{feedback.feedback_id}: was used for other feedback; choose another id"
                     )
                 return False
-            await self._engine.judge(sample, feedback.teacher, feedback.reward)
+            engine = self._engine
+            await engine.judge(sample, feedback.teacher, feedback.reward)
+            for observer in engine.observers:
+                observer.observe(Corrected(engine.policy.kind))
             assembly.keeper_of(self._engine).learned(number, FEEDBACK)
         return True
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 import grpc
 from grpc_health.v1 import health
-from grpc_status import rpc_status
 
 from arbitrage import errors
 from arbitrage.status import CODES, status_of, trailers_of
 from arbitrage.v1 import arbitrage_pb2 as pb
 from service.identity import Caller, Scope, caller
+from service.messages import Readable, checked, end, lenient, require
+from service.request import ID_HEADER, TRACE_HEADER, Request, current, internal
+from service.standing import while_allowed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -60,100 +63,152 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
         if service == health.SERVICE_NAME:
-            return handler
+            return handler and checked(handler)
         ours = handler is not None and service in _SCOPES
-        bearer = None
-        if self._tokens:
-            try:
-                bearer = self._tokens.caller(_authorization(handler_call_details))
-                if ours:
-                    bearer.require(_SCOPES[service])
-            except errors.ArbitrageError as error:
-                return self._refusal(method if ours else None, error)
-        return self._guarded(handler, method, bearer) if ours else handler
+        many = ours and handler.request_streaming
+        about = _request(method if ours else "", handler_call_details, many=many)
+        tokens = self._tokens
 
-    def _guarded(self, handler: Any, method: str, bearer: Caller | None) -> Any:
+        def shown() -> Caller | None:
+            """Whose token came with the request, if it is still one that opens the service."""
+            if tokens is None:
+                return None
+            known = tokens.caller(_authorization(handler_call_details))
+            if ours:
+                known.require(_SCOPES[service])
+            return known
+
+        try:
+            bearer = shown()
+        except errors.ArbitrageError as error:
+            return self._refusal(about, error)
+        again = shown if tokens else None
+        if ours:
+            return self._guarded(handler, about, bearer, again)
+        return handler and checked(handler)
+
+    def _guarded(
+        self,
+        handler: Any,
+        about: Request,
+        bearer: Caller | None,
+        again: Callable[[], object] | None,
+    ) -> Any:
         kind = "_".join(
             ("stream" if streams else "unary")
             for streams in (handler.request_streaming, handler.response_streaming)
         )
         behaviour = getattr(handler, kind)
 
-        async def answer(request: Any, context: Context) -> Any:
-            async with self._answering(method, context):
-                self._admit(request, bearer, context)
-                return await behaviour(request, context)
+        async def answer(message: Any, context: Context) -> Any:
+            async with self._answering(about, context):
+                self._admit(message, bearer, context)
+                return await behaviour(message, context)
 
-        async def answers(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._answering(method, context):
-                self._admit(request, bearer, context)
-                async for response in behaviour(request, context):
+        async def answers(message: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._answering(about, context):
+                self._admit(message, bearer, context)
+                messages = Readable(message) if handler.request_streaming else None
+                responses = behaviour(messages or message, context)
+                if again:
+                    responses = while_allowed(responses, again, partial(_abort, context, about))
+                async for response in responses:
                     yield response
+                if messages:
+                    messages.check()
 
         return getattr(grpc, f"{kind}_rpc_method_handler")(
             answers if handler.response_streaming else answer,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=lenient(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
-    def _refusal(self, method: str | None, error: errors.ArbitrageError) -> Any:
+    def _refusal(self, about: Request, error: errors.ArbitrageError) -> Any:
         """Refuses before anything is read of the request.
 
         Args:
-            method: to be counted; None for what is not ours, whose names have no end.
+            about: the request; without a method where it is not counted, since it asks for
+                what is not ours, whose names have no end.
             error: why.
         """
 
         async def refuse(_: AsyncIterator[bytes], context: Context) -> None:
-            if method is None:
-                await context.abort_with_status(rpc_status.to_status(status_of(error)))
-            async with self._answering(str(method), context):
+            if not about.method:
+                await end(context, *_told(context, about, error))
+            caller.set(_caller(context))
+            async with self._answering(about, context):
                 raise error
 
         return grpc.stream_stream_rpc_method_handler(refuse)
 
-    def _admit(self, request: Any, bearer: Caller | None, context: Context) -> None:
+    def _admit(self, message: Any, bearer: Caller | None, context: Context) -> None:
         """Tells the RPC's task who calls, once it is known that they may.
 
         Raises:
             PermissionDenied: the token is not for what the request asks.
-            InvalidPrompt: the request brings too much.
+            InvalidPrompt: the request brings too much, or is none.
         """
+        require(message)
         known = bearer or _caller(context)
-        if isinstance(request, pb.GetPolicyRequest) and request.include_state:
+        if isinstance(message, pb.GetPolicyRequest) and message.include_state:
             known.require("admin")
-        if isinstance(request, pb.CreateJobRequest):
-            brought = len(request.spec.prompts.prompts)
+        if isinstance(message, pb.CreateJobRequest):
+            brought = len(message.spec.prompts.prompts)
             if brought > self._max_prompts:
                 reason = f"{brought} of them; a request may bring {self._max_prompts}, files more"
                 raise errors.InvalidPrompt("spec.prompts.prompts", reason)
         caller.set(known)
 
     @asynccontextmanager
-    async def _answering(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _answering(self, about: Request, context: Context) -> AsyncIterator[None]:
         started = perf_counter()
         code = grpc.StatusCode.OK
+        method, named = about.method, (ID_HEADER, about.request_id)
+        current.set(about)
+        context.set_trailing_metadata((named,))
         try:
             yield
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             # by its own clock a client leaves a moment before the deadline reaches ours
             left = cast("float | None", context.time_remaining())
             late = left is not None and left < _CLOSE_SECONDS
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
         except errors.ArbitrageError as error:
-            status = status_of(error)
-            code = CODES[status.code]
-            # clients that retry by themselves keep to the time that is told
-            trailers = trailers_of(status, cast("float | None", context.time_remaining()))
-            await context.abort(code, status.message, trailers)
+            code = CODES[status_of(error).code]
+            await end(context, *_told(context, about, error))
         except Exception:  # noqa: BLE001 - a bug: the client hears of it, the log says where
             code = grpc.StatusCode.INTERNAL
             _log.exception("%s failed", method)
-            await context.abort(code, "internal error; see the server's log")
+            await end(context, code, internal(), ((ID_HEADER, about.request_id),))
         finally:
+            seconds = perf_counter() - started
             self._metrics.requests.labels(method, code.name).inc()
-            self._metrics.request_seconds.labels(method).observe(perf_counter() - started)
+            self._metrics.request_seconds.labels(method).observe(seconds)
+            if _log.isEnabledFor(logging.INFO):
+                _log.info("ended", extra={"code": code.name, "seconds": round(seconds, 6)})
+
+
+async def _abort(context: Context, about: Request, error: errors.ArbitrageError) -> None:
+    """Ends an RPC with an error at once, wherever its handler is."""
+    await end(context, *_told(context, about, error))
+
+
+def _told(
+    context: Context, about: Request, error: errors.ArbitrageError
+) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+    """An error as the code, the message and the trailers that a client is sent."""
+    status = status_of(error)
+    # clients that retry by themselves keep to the time that is told
+    trailers = trailers_of(status, cast("float | None", context.time_remaining()))
+    named = (ID_HEADER, about.request_id)
+    return CODES[status.code], status.message, (*trailers, named)
+
+
+def _request(method: str, handler_call_details: Any, *, many: bool) -> Request:
+    """What is asked, under the names that came with it."""
+    sent = dict(handler_call_details.invocation_metadata or ())
+    return Request.of(method, sent.get(ID_HEADER), sent.get(TRACE_HEADER), many=many)
 
 
 def _authorization(handler_call_details: Any) -> str | bytes | None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -24,6 +25,7 @@ from arbitrage.registry import FINAL, Record
 from arbitrage.spec import told
 from arbitrage.status import status_of
 from service import learning
+from service.request import Request, current, internal
 from service.run import Run, place
 
 if TYPE_CHECKING:
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
 
     from arbitrage import config
     from arbitrage.engine import Engine
+    from arbitrage.ports import Sink
     from arbitrage.registry import Registry, State
     from arbitrage.spec import Spec
+    from service.admission import Admission
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 4  # jobs that run
@@ -51,9 +55,12 @@ class Jobs:
     before anybody hears of it, so that they go on after whatever has ended the server.
     """
 
-    def __init__(self, engine: Engine, settings: config.Config, registry: Registry) -> None:
+    def __init__(
+        self, engine: Engine, settings: config.Config, registry: Registry, admission: Admission
+    ) -> None:
         self._engine = engine
         self._settings = settings
+        self._admission = admission
         self._registry = registry
         self._root = settings.service.jobs.resolve()
         self._active: dict[str, Run] = {}
@@ -64,7 +71,9 @@ class Jobs:
         self._stopping = asyncio.Event()
 
     @classmethod
-    async def open(cls, engine: Engine, settings: config.Config, registry: Registry) -> Self:
+    async def open(
+        cls, engine: Engine, settings: config.Config, registry: Registry, admission: Admission
+    ) -> Self:
         """Takes up the jobs of a registry; they run once `start` is called.
 
         What they have taught, and nobody has saved, is learned again.
@@ -73,11 +82,12 @@ class Jobs:
             engine: as `assembly.open` has made it.
             settings: what it was made from.
             registry: that of the job folder.
+            admission: room for their prompts, which they share with all others.
 
         Raises:
             SinkError: the registry cannot be read.
         """
-        self = cls(engine, settings, registry)
+        self = cls(engine, settings, registry, admission)
         await learning.relearn(engine, settings, registry)
         for stored in await registry.unfinished():
             record = await learning.brought_up_to_date(settings, stored)
@@ -85,11 +95,19 @@ class Jobs:
             self._waiting.append(active)
         return self
 
+    @property
+    def sinks(self) -> list[Sink]:
+        """Where the samples go of those that run."""
+        return [run.sink for run in self._active.values() if run.sink]
+
     def start(self) -> None:
         """Lets those run that may."""
         while self._waiting and self._running < _AT_ONCE and not self._stopping.is_set():
             self._running += 1
-            self._begin(self._run(self._waiting.popleft()))
+            active = self._waiting.popleft()
+            about = Context()  # not that of whoever has created it, or of the job before
+            about.run(current.set, Request(job=active.record.job_id))
+            self._begin(self._run(active), about)
 
     async def create(self, job_id: str, raw: bytes, spec: Spec) -> Record:
         """Creates a job, or lets one go on that failed or was cancelled; durable on return.
@@ -242,14 +260,14 @@ class Jobs:
         storing = asyncio.create_task(self._store_now_and_then(active))
         state, error = None, None
         try:
-            state = await active.answer(self._engine, self._settings)
+            state = await active.answer(self._engine, self._settings, self._admission)
         except ArbitrageError as failure:
             _LOG.warning("job %s: %s", record.job_id, failure)
             state, error = "failed", status_of(failure)
             error.message = told(self._root, error.message)
         except Exception:  # noqa: BLE001 - a bug that one job meets must not end the others
             _LOG.exception("job %s failed", record.job_id)
-            bug = ArbitrageError("internal error; see the server's log")
+            bug = ArbitrageError(internal())
             state, error = "failed", status_of(bug)
         finally:
             storing.cancel()
@@ -294,9 +312,11 @@ class Jobs:
         active.ended.set()
         active.tell()
 
-    def _begin(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+    def _begin(
+        self, work: Coroutine[Any, Any, _Result], context: Context | None = None
+    ) -> asyncio.Task[_Result]:
         """Does something to its end, whether or not a client waits for it."""
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -16,9 +16,12 @@ from aiohttp import web
 from arbitrage.errors import ArbitrageError, ConfigError, InvalidPrompt, NotFound, NoWinner
 from arbitrage.events import Drafted
 from arbitrage.status import CODES, status_of
+from arbitrage.wire import priority_from
 from service import chat
 from service.identity import Caller, caller
+from service.options import routing_of
 from service.ports import cannot_listen, place
+from service.request import ID_HEADER, TRACE_HEADER, Request, current, internal
 from service.tls import require_private
 from service.watched import Watched
 
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from arbitrage.engine import Engine
     from arbitrage.events import Event
     from arbitrage.metrics import Metrics
-    from arbitrage.types import Candidate, Sample
+    from arbitrage.types import Candidate, Priority, Routing, Sample
 
 _log = logging.getLogger(__name__)
 _KEY = "service.openai"
@@ -44,7 +47,8 @@ class OpenAIAPI:
     Args:
         engine: answers the prompts.
         metrics: count the requests, as those of an RPC named `ChatCompletions`.
-        admit: room for one prompt of a client; raises `Overloaded` where there is none.
+        admit: room for one prompt of a client, of a priority; raises `Overloaded` where there
+            is none.
         authenticate: who sends an `Authorization` header; raises where they may not come in.
             None of it: whoever can connect may.
     """
@@ -53,7 +57,7 @@ class OpenAIAPI:
         self,
         engine: Engine,
         metrics: Metrics,
-        admit: Callable[[str], AbstractContextManager[None]],
+        admit: Callable[[str, Priority], AbstractContextManager[None]],
         authenticate: Callable[[str | None], Caller | None],
     ) -> None:
         self._engine = engine
@@ -85,6 +89,7 @@ class OpenAIAPI:
         app = web.Application(
             middlewares=[self._answer], client_max_size=service.max_message_mb << 20
         )
+        app.on_response_prepare.append(_name)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/v1/models/{model}", self._model)
@@ -111,9 +116,11 @@ class OpenAIAPI:
         """Lets in who may come in, turns errors into OpenAI's, and counts requests."""
         started, code = perf_counter(), "OK"
         counted = request.path == "/v1/chat/completions" and request.method == "POST"
+        sent, stranger = request.headers, _caller(request)
+        current.set(Request.of(_METHOD, sent.get(ID_HEADER), sent.get(TRACE_HEADER)))
+        caller.set(stranger)
         try:
-            known = self._authenticate(request.headers.get("Authorization"))
-            caller.set(known or _caller(request))
+            caller.set(self._authenticate(sent.get("Authorization")) or stranger)
             return await handler(request)
         except ArbitrageError as error:
             code = CODES[status_of(error).code].name
@@ -132,12 +139,15 @@ class OpenAIAPI:
         except Exception:  # noqa: BLE001 - a bug: the client hears of it, the log says where
             code = "INTERNAL"
             _log.exception("%s failed", request.path)
-            body = chat.failure("internal error; see the server's log", "server_error")
+            body = chat.failure(internal(), "server_error")
             return _json(body, 500, _FINAL)
         finally:
             if counted:
+                seconds = perf_counter() - started
                 self._metrics.requests.labels(_METHOD, code).inc()
-                self._metrics.request_seconds.labels(_METHOD).observe(perf_counter() - started)
+                self._metrics.request_seconds.labels(_METHOD).observe(seconds)
+                if _log.isEnabledFor(logging.INFO):
+                    _log.info("ended", extra={"code": code, "seconds": round(seconds, 6)})
 
     async def _models(self, _: web.Request) -> web.Response:
         return _json({"object": "list", "data": [self._described]})
@@ -167,16 +177,19 @@ class OpenAIAPI:
             raise InvalidPrompt("body", "is not JSON") from None
         asked = chat.Asked.of(body, request.headers)
         client = caller.get()
-        with self._admit(f"{client.kind} {client.name}"):
+        with self._admit(f"{client.kind} {client.name}", priority_from(asked.options)):
+            routing = routing_of(self._engine, asked.prompt, asked.options, chat.OPTIONS)
             if asked.stream:
-                return await self._stream(request, asked)
-            sample = await self._engine.arbitrate(asked.prompt)
+                return await self._stream(request, asked, routing)
+            sample = await self._engine.arbitrate(asked.prompt, routing=routing)
         return _json(chat.completion(sample, _winner(sample)), headers=_ignored(asked))
 
-    async def _stream(self, request: web.Request, asked: chat.Asked) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, asked: chat.Asked, routing: Routing
+    ) -> web.StreamResponse:
         """Sends what the only teacher that was asked writes, or else the winner's answer."""
         drafts = Drafts()
-        answering = asyncio.create_task(self._engine.arbitrate(asked.prompt, drafts))
+        answering = asyncio.create_task(self._engine.arbitrate(asked.prompt, drafts, routing))
         answering.add_done_callback(lambda _: drafts.wake())
         response = web.StreamResponse(
             headers={
@@ -274,6 +287,12 @@ def _winner(sample: Sample) -> Candidate:
     return sample.winner
 
 
+async def _name(_: web.Request, response: web.StreamResponse) -> None:
+    """Tells the client what its request is called in the log."""
+    if about := current.get(None):  # not where it is no HTTP
+        response.headers[ID_HEADER] = about.request_id
+
+
 def _ignored(asked: chat.Asked) -> dict[str, str]:
     return {"x-arbitrage-ignored": ", ".join(asked.ignored)} if asked.ignored else {}
 
@@ -298,8 +317,7 @@ def _caller(request: web.Request) -> Caller:
 def _private(service: config.Service) -> ssl.SSLContext | None:
     """TLS with the files that gRPC uses; None for plaintext.
 
-    A certificate that changes is what the next connection meets; other authorities of clients
-    are met after a restart.
+    Files that change are what the next connection meets.
 
     Raises:
         ConfigError: one of the files is wrong.
@@ -316,9 +334,12 @@ def _private(service: config.Service) -> ssl.SSLContext | None:
             raise ConfigError(f"{_KEY}: TLS: {certificate}, {key}: {error}") from None
         if clients:
             context.verify_mode = ssl.CERT_REQUIRED
+            # with a ticket of before, a client would not be asked for its certificate again
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
         return context
 
-    watched = Watched([certificate, key], made)
+    watched = Watched([certificate, key, *([clients] if clients else [])], made)
     context = watched.latest()
 
     def newest(connection: ssl.SSLObject, *_: object) -> None:

@@ -12,17 +12,25 @@ from arbitrage import errors
 from service.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from arbitrage.metrics import Metrics
+    from service.tokens import Tokens
 
 _LAST_PORT = 65_535
 _SCRAPE_SECONDS = 1.0
 
 
 @asynccontextmanager
-async def metrics_port(listen: str, metrics: Metrics) -> AsyncIterator[str]:
+async def metrics_port(
+    listen: str, metrics: Metrics, tokens: Tokens | None = None
+) -> AsyncIterator[str]:
     """Answers Prometheus, and people at `/`; yields the address to be scraped.
+
+    Args:
+        listen: where, as `host:port`.
+        metrics: what is told.
+        tokens: one with the scope `admin` is wanted; None wants none.
 
     Raises:
         ConfigError: nobody can listen there.
@@ -33,7 +41,21 @@ async def metrics_port(listen: str, metrics: Metrics) -> AsyncIterator[str]:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(metrics.registry), headers={"Content-Type": content_type})
 
-    app = web.Application()
+    @web.middleware
+    async def admit(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if tokens:
+            try:
+                tokens.caller(request.headers.get("Authorization")).require("admin")
+            except errors.Unauthenticated as error:
+                shown = {"WWW-Authenticate": "Bearer"}
+                return web.Response(text=f"{error}\n", status=401, headers=shown)
+            except errors.PermissionDenied as error:
+                return web.Response(text=f"{error}\n", status=403)
+        return await handler(request)
+
+    app = web.Application(middlewares=[admit])
     app.router.add_get("/metrics", scrape)
     Console(metrics).join(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SCRAPE_SECONDS)

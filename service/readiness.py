@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2
 
 from arbitrage.types import Prompt
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from arbitrage.engine import Engine
+    from service.health import Health
 
 _LOOK_SECONDS = 1.0
 _ANY = Prompt.of("?")
@@ -30,33 +31,31 @@ def ready(engine: Engine) -> bool:
 
 
 @asynccontextmanager
-async def told(
-    servicer: health.aio.HealthServicer, engine: Engine, services: Sequence[str]
-) -> AsyncIterator[None]:
+async def told(health: Health, engine: Engine, services: Sequence[str]) -> AsyncIterator[None]:
     """Tells of some services, and of all together, for as long as the context lasts.
 
     On leaving, they are told as not serving, for good.
     """
     before: bool | None = None
 
-    async def look() -> None:
+    def look() -> None:
         nonlocal before
         now = ready(engine)
         if now != before:
             before = now
             for name in ("", *services):
-                await servicer.set(name, _STATES.SERVING if now else _STATES.NOT_SERVING)
+                health.set(name, _STATES.SERVING if now else _STATES.NOT_SERVING)
 
     async def follow() -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await look()
+            look()
 
-    await look()
+    look()
     following = asyncio.create_task(follow())
     try:
         yield
     finally:
         following.cancel()
         await asyncio.wait({following})
-        await servicer.enter_graceful_shutdown()
+        health.close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import assembly
 from arbitrage import prompts, wire
 from arbitrage.digests import changes, digests
-from arbitrage.errors import BudgetSpent, ConfigError, InvalidPrompt, SinkError
+from arbitrage.errors import BudgetSpent, ConfigError, InvalidPrompt, SinkError, Stopping
 from arbitrage.job import Job
 from arbitrage.meter import Meter
 from arbitrage.prompts.count import rows_of
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from arbitrage import config
     from arbitrage.engine import Engine
     from arbitrage.journal import Journal
+    from arbitrage.ports import Sink
     from arbitrage.registry import Record, State
     from arbitrage.spec import Spec
+    from arbitrage.types import Prompt, Routing, Sample
+    from service.admission import Admission
 
 
 def place(settings: config.Config, name: str) -> str:
@@ -82,12 +85,14 @@ class Run:
         told: is set when there is more to tell, and then another takes its place.
         ended: is set when nothing more will happen to it here.
         meter: counts what it does; None while it does nothing.
+        sink: where its samples go; None until it runs.
     """
 
     def __init__(self, record: Record) -> None:
         self.record = record
         self.told, self.ended = asyncio.Event(), asyncio.Event()
         self.meter: Meter | None = None
+        self.sink: Sink | None = None
         self._job: Job | None = None
         self._stopped = self._abandoned = self._cancelled = False
 
@@ -119,12 +124,15 @@ class Run:
         self._cancelled = True
         self.abandon()
 
-    async def answer(self, engine: Engine, settings: config.Config) -> State | None:
+    async def answer(
+        self, engine: Engine, settings: config.Config, admission: Admission
+    ) -> State | None:
         """Answers the job's prompts, and publishes their samples.
 
         Args:
             engine: the service's.
             settings: what it was made from.
+            admission: room for prompts, which the job shares with all others.
 
         Returns:
             How the job has ended; None where it is to go on in another run.
@@ -144,6 +152,7 @@ class Run:
         if self._abandoned:
             return self._end
         async with assembly.for_job(engine, settings, record.job_id, folder) as its:
+            self.sink = its.sink
             journal = assembly.journal_of(its)
             await _compare(journal, settings)
             budget = spec.budget_usd
@@ -156,7 +165,7 @@ class Run:
                 job.abandon()
             try:
                 metered = replace(its, observers=[*its.observers, meter])
-                await job.run(partial(metered.arbitrate, routing=spec.routing), meter)
+                await job.run(partial(self._admitted, metered, admission, spec.routing), meter)
             except BudgetSpent:
                 if job.abandoned:
                     return self._end
@@ -167,6 +176,19 @@ class Run:
                 self._job = None
                 await asyncio.to_thread(rejections.close)
             return self._end if job.stopping else "succeeded"
+
+    async def _admitted(
+        self, engine: Engine, admission: Admission, routing: Routing, prompt: Prompt
+    ) -> Sample:
+        client = f"job {self.record.job_id}"
+        try:
+            await admission.wait_unmetered(client)
+        except Stopping:  # it has not begun, and goes on in another run
+            raise asyncio.CancelledError from None
+        try:
+            return await engine.arbitrate(prompt, routing=routing)
+        finally:
+            admission.leave(client)
 
     @property
     def _end(self) -> State | None:

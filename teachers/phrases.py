@@ -27,6 +27,7 @@ class Phrases:
 
 FALLBACK = "en"
 """The language of an answer to a text that resembles none of the table."""
+_READ = 4_000  # characters of a text that are looked at
 
 PHRASES: Mapping[str, Phrases] = {
     "en": Phrases(
@@ -172,13 +173,17 @@ PHRASES: Mapping[str, Phrases] = {
 }
 
 
-@lru_cache(maxsize=4096)
 def language_of(text: str) -> str:
     """The language of the table that shares most words and letters with a text.
 
     >>> [language_of(t) for t in ("Warum ist das so?", "¿Por qué?", "なぜですか", "12 + 30")]
     ['de', 'es', 'ja', 'en']
     """
+    return _language_of(text[:_READ])
+
+
+@lru_cache(maxsize=4096)
+def _language_of(text: str) -> str:
     marks = _marks(text)
     # of equals, max takes the first: English
     return max(PHRASES, key=lambda tag: len(marks & _MARKS_OF[tag]))

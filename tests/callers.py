@@ -53,8 +53,19 @@ async def naming(
     tokens: Tokens | None = None, proof: grpc.ServerCredentials | None = None
 ) -> AsyncIterator[str]:
     """The address of such a service."""
+    async with answering(_Names(), tokens, proof) as address:  # type: ignore[abstract] # is asked no others
+        yield address
+
+
+@asynccontextmanager
+async def answering(
+    servicer: pb_grpc.ArbitrageServiceServicer,
+    tokens: Tokens | None = None,
+    proof: grpc.ServerCredentials | None = None,
+) -> AsyncIterator[str]:
+    """The address of a service behind the guard."""
     server = grpc.aio.server(interceptors=[Guard(Metrics(["de"], "jsonl"), tokens, 1)])
-    pb_grpc.add_ArbitrageServiceServicer_to_server(_Names(), server)  # type: ignore[abstract] # is asked no others
+    pb_grpc.add_ArbitrageServiceServicer_to_server(servicer, server)
     at = "127.0.0.1:0"
     port = server.add_secure_port(at, proof) if proof else server.add_insecure_port(at)
     await server.start()

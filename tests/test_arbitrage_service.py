@@ -114,6 +114,19 @@ async def test_a_request_that_is_sent_again_is_not_worked_for_again(client: Clie
     assert client.running.engine.policy.version == calls + 1
 
 
+async def test_what_was_answered_before_a_restart_is_not_worked_for_again(tmp_path: Path) -> None:
+    async with serving(settings(tmp_path)) as client:
+        first = await answered(client, [asked(n) for n in range(5)])
+    async with serving(settings(tmp_path)) as client:
+        calls = client.running.engine.policy.version
+        again = await answered(client, [asked(n) for n in range(6)])
+        assert {name: again[name] for name in first} == first
+        assert client.running.engine.policy.version == calls + 1
+        only_bob = asked(0)
+        only_bob.options.teachers.append("bob")  # to which the stored sample does not keep
+        assert (await answered(client, [only_bob]))["r0"].sample.winner.teacher == "bob"
+
+
 async def test_an_id_that_is_in_use_is_refused(tmp_path: Path) -> None:
     async with serving(settings(tmp_path, scripted(latency_seconds=0.2))) as client:
         twice = [asked(1), pb.ArbitrateRequest(request_id="r1", prompt=pb.Prompt(text=TEXT))]

@@ -61,6 +61,16 @@ def test_serve_answers_until_it_is_told_to_stop(tmp_path: Path) -> None:
     assert len(published(tmp_path / "out")) == 1
 
 
+def test_who_stops_reading_what_is_printed_hears_no_complaint(tmp_path: Path) -> None:
+    with served(write_config(tmp_path)) as server:
+        assert server.process.stdout
+        server.process.stdout.close()
+        server.process.terminate()
+        assert server.process.stderr
+        assert server.process.stderr.read() == ""
+        assert server.process.wait() == 0
+
+
 def test_an_interrupt_publishes_what_was_answered(tmp_path: Path) -> None:
     with served(write_config(tmp_path)) as server:
         answered = ask(server, 6)

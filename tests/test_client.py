@@ -45,7 +45,7 @@ from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
 from service import tokens
 from tests import chat_server
-from tests.processes import free_port, published, served, write_config
+from tests.processes import arbitrage, free_port, published, served, write_config
 from tests.samples import sample as stored_sample
 from tests.service import scripted, serving, settings
 
@@ -656,6 +656,44 @@ def test_commands_take_token_and_authorities_from_the_environment(
     monkeypatch.setenv("ARBITRAGE_TOKEN", "arb_x")
     monkeypatch.setenv("ARBITRAGE_TLS_ROOTS", str(tmp_path / "ca.pem"))
     assert environment() == {"token": "arb_x", "tls": TLS(tmp_path / "ca.pem")}
+    monkeypatch.setenv("ARBITRAGE_TLS_ROOTS", "")
+    assert environment() == {"token": "arb_x", "tls": TLS()}
+    monkeypatch.delenv("ARBITRAGE_TLS_ROOTS")
+    monkeypatch.delenv("ARBITRAGE_TOKEN")
+    monkeypatch.setenv("ARBITRAGE_TLS_CERTIFICATE", "mine.pem")
+    monkeypatch.setenv("ARBITRAGE_TLS_KEY", "key.pem")
+    assert environment() == {"tls": TLS(None, Path("mine.pem"), Path("key.pem"))}
+
+
+def test_a_command_shows_its_certificate_where_the_service_wants_one(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    files = {name: tmp_path / f"{name}.pem" for name in ("roots", "mine", "key", "its", "its_key")}
+    for path, made in (
+        (files["roots"], authority.cert_pem),
+        (files["its"], (shown := authority.issue_cert("127.0.0.1")).cert_chain_pems[0]),
+        (files["its_key"], shown.private_key_pem),
+        (files["mine"], (own := authority.issue_cert("client")).cert_chain_pems[0]),
+        (files["key"], own.private_key_pem),
+    ):
+        made.write_to_path(str(path))
+    tls = f"""[service]
+tls_certificate = "{files["its"]}"
+tls_key = "{files["its_key"]}"
+tls_clients = "{files["roots"]}"
+"""
+    roots = {"ARBITRAGE_TLS_ROOTS": str(files["roots"])}
+    mine = {
+        "ARBITRAGE_TLS_CERTIFICATE": str(files["mine"]),
+        "ARBITRAGE_TLS_KEY": str(files["key"]),
+    }
+    with served(write_config(tmp_path, "[service]\n", tls)) as running:
+        ask = ("complete", "-a", running.address, QUESTION)
+        assert arbitrage(*ask, env=roots | mine).code == 0
+        show = ("policy", "show", "-a", running.address)
+        assert arbitrage(*show, env=roots | mine).code == 0
+        assert arbitrage(*ask, env=roots).code == 1
+        half = roots | {"ARBITRAGE_TLS_KEY": str(files["key"])}
+        assert arbitrage(*ask, env=half).complaint.endswith("give certificate and key together")
 
 
 # Without asyncio

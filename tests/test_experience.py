@@ -167,6 +167,34 @@ def test_nothing_is_lost_when_the_basis_changes() -> None:
     assert experience.memory.size == 2148
 
 
+@pytest.mark.parametrize("saved", [127, 128, 129, 159, 160, 161, 640])
+def test_a_basis_that_was_being_learned_when_it_was_saved_comes_of_the_same_prompts(
+    saved: int,
+) -> None:
+    through, stopped = fresh(), fresh()
+    for experience in (through, stopped):
+        live(experience, saved, seed=9)
+    going_on = fresh()
+    going_on.restore(stopped.state())
+    for experience in (through, going_on):
+        live(experience, 520, seed=10)
+    assert going_on.coordinates == through.coordinates
+    context = Context("de", None, texts(1, seed=11)[0][0])
+    assert expected(going_on, context) == expected(through, context)
+
+
+def test_until_a_new_basis_is_taken_over_the_old_one_holds() -> None:
+    experience = fresh()
+    live(experience, 159, seed=9)
+    assert not experience.coordinates
+    live(experience, 1, seed=10)
+    first = experience.coordinates
+    live(experience, 479, seed=11)
+    assert experience.coordinates == first
+    live(experience, 1, seed=12)
+    assert experience.coordinates not in {"", first}
+
+
 def test_without_features_a_policy_learns_by_language_and_domain() -> None:
     experience = Experience(config.Features(kind="none"))
     for domain in (None, "math"):
@@ -175,7 +203,7 @@ def test_without_features_a_policy_learns_by_language_and_domain() -> None:
     assert experience.memory.x.shape[1] == 0
 
 
-@pytest.mark.parametrize("prompts", [50, 400, 2500])
+@pytest.mark.parametrize("prompts", [50, 400, 2500, 2600])
 def test_an_experience_is_its_state(prompts: int) -> None:
     experience = fresh()
     live(experience, prompts, seed=5)
@@ -194,7 +222,7 @@ def test_an_experience_is_its_state(prompts: int) -> None:
 
 def test_replicas_that_began_together_add_up_exactly() -> None:
     common = fresh()
-    live(common, 2100, seed=11)
+    live(common, 2600, seed=11)
     start = common.state()
     replicas = [fresh(), fresh(), fresh()]
     for i, replica in enumerate(replicas):
@@ -228,24 +256,24 @@ def nothing_learned() -> dict[str, object]:
 
 def test_replicas_with_bases_of_their_own_share_what_they_know_of_languages() -> None:
     one, two = fresh(), fresh()
-    live(one, 2100, seed=31)
-    live(two, 2100, seed=32, language="fr")
+    live(one, 2600, seed=31)
+    live(two, 2600, seed=32, language="fr")
     before = one.belief.statistics.of("de", ARMS)
     one.merge(two)
     assert one.belief.statistics.of("de", ARMS).tolist() == before.tolist()
-    assert one.belief.statistics.of("fr", ARMS)[:, 0].tolist() == [2100.0] * 3
+    assert one.belief.statistics.of("fr", ARMS)[:, 0].tolist() == [2600.0] * 3
     assert ("fr", "") in one.belief.statistics.leaves
-    assert one.memory.size == 4200
+    assert one.memory.size == 5200
 
 
 @pytest.mark.parametrize("young", [0, 1])
 def test_a_young_replica_is_placed_in_the_others_basis(young: int) -> None:
     pair = [fresh(), fresh()]
     live(pair[young], 100, seed=41)
-    live(pair[1 - young], 2100, seed=42)
+    live(pair[1 - young], 2600, seed=42)
     one, two = pair
     one.merge(two)
-    assert one.belief.statistics.of("de", ARMS)[:, 0].tolist() == [2200.0] * 3
+    assert one.belief.statistics.of("de", ARMS)[:, 0].tolist() == [2700.0] * 3
     assert all(within.startswith("#") for _, within in one.belief.statistics.leaves)
 
 

@@ -304,6 +304,77 @@ async def test_a_token_is_wanted_as_of_every_other_call(tmp_path: Path) -> None:
         assert status == 401
 
 
+async def test_a_prompt_is_routed_as_its_request_wants(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (client, asked):
+        for options, expected in (
+            ({"teachers": ["bob"]}, ["bob"]),
+            ({"fan_out": 1, "teachers": ["ada", "bob"], "learn": False}, None),
+            ({"policy": "best_of", "max_cost_usd": 0, "latency_budget_seconds": 30}, None),
+            ({"priority": "batch", "learn": None}, ["ada", "bob"]),
+        ):
+            answer = await asked.chat.completions.create(
+                model="arbitrage", messages=ASKED, extra_body={"arbitrage": options}
+            )
+            told = answer.model_extra["arbitrage"] if answer.model_extra else {}
+            if expected:
+                assert sorted(told["asked"]) == expected
+            elif "fan_out" in options:
+                assert len(told["asked"]) == 1
+        stream = await asked.chat.completions.create(
+            model="arbitrage",
+            messages=ASKED,
+            stream=True,
+            extra_body={"arbitrage": {"teachers": ["bob"]}},
+        )
+        told = [(chunk.model_extra or {}).get("arbitrage") async for chunk in stream]
+        assert [one["teacher"] for one in told if one] == ["bob"]
+        assert figure(await client.metrics(), "in_flight_prompts") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "said"),
+    [
+        ("fast", "arbitrage", "must be an object"),
+        ({"policy": "random"}, "arbitrage.policy", "decides by 'best_of'"),
+        ({"policy": 1}, "arbitrage.policy", "must be a text"),
+        ({"fan_out": -1}, "arbitrage.fan_out", "must be a whole number"),
+        ({"fan_out": True}, "arbitrage.fan_out", "must be a whole number"),
+        ({"fan_out": 1.5}, "arbitrage.fan_out", "must be a whole number"),
+        ({"teachers": "ada"}, "arbitrage.teachers", "must be a list"),
+        ({"teachers": ["ada", "eve"]}, "arbitrage.teachers[1]", "no 'eve' in the pool"),
+        ({"max_cost_usd": -1}, "arbitrage.max_cost_usd", "must be a number from 0 on"),
+        ({"max_cost_usd": 10**400}, "arbitrage.max_cost_usd", "must be a number from 0 on"),
+        ({"latency_budget_seconds": 0}, "arbitrage.latency_budget_seconds", "above 0"),
+        ({"latency_budget_seconds": "1"}, "arbitrage.latency_budget_seconds", "above 0"),
+        ({"learn": 1}, "arbitrage.learn", "must be true or false"),
+        ({"priority": "urgent"}, "arbitrage.priority", "'interactive' or 'batch'"),
+        ({"latency_budget": 1}, "arbitrage.latency_budget", "is not known; use policy, fan_out"),
+    ],
+)
+async def test_a_wrong_option_is_named(
+    tmp_path: Path, options: object, param: str, said: str
+) -> None:
+    async with opened(tmp_path) as (_, asked):
+        error = await refused(asked, extra_body={"arbitrage": options})
+    assert error.status_code == 400
+    assert error.param == param
+    assert said in error.message
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_stops_waiting_is_worked_for_no_longer(tmp_path: Path, stream: bool) -> None:
+    slow = scripted("t", latency_seconds=1e6)
+    async with opened(tmp_path, slow) as (client, asked):
+        hasty = asked.with_options(timeout=0.5)
+        with pytest.raises(openai.APITimeoutError):
+            await hasty.chat.completions.create(model="arbitrage", messages=ASKED, stream=stream)
+        await client.until("in_flight_prompts", 0)
+        await client.until("requests_total", 1, method="ChatCompletions", code="CANCELLED")
+        # a budget of its own ends the asking, and says so
+        error = await refused(asked, extra_body={"arbitrage": {"latency_budget_seconds": 0.2}})
+        assert error.status_code in {422, 503, 504}
+
+
 async def test_the_port_shows_the_certificate_as_it_is_now(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate, key, roots = (tmp_path / name for name in ("its.pem", "key.pem", "roots.pem"))
@@ -342,10 +413,24 @@ async def test_the_port_shows_the_certificate_as_it_is_now(tmp_path: Path) -> No
         certificate.write_text("broken")
         assert await seen(client) == second
     issue("third")
-    async with opened(tmp_path, service=tls | {"tls_clients": roots}) as (client, _):
+    clients = tmp_path / "clients.pem"
+    authority.cert_pem.write_to_path(str(clients))
+    async with opened(tmp_path, service=tls | {"tls_clients": clients}) as (client, _):
         with pytest.raises((AssertionError, OSError)):
             await seen(client)
         assert await seen(client, certificate=certificate, key=key) == "third"
+        other = trustme.CA()
+        mine, its = tmp_path / "other.pem", tmp_path / "other_key.pem"
+        made = other.issue_cert("client")
+        made.private_key_pem.write_to_path(str(its))
+        made.cert_chain_pems[0].write_to_path(str(mine))
+        with pytest.raises((AssertionError, OSError)):
+            await seen(client, certificate=mine, key=its)
+        other.cert_pem.write_to_path(str(clients))
+        for _ in range(2):
+            with pytest.raises((AssertionError, OSError)):
+                await seen(client, certificate=certificate, key=key)
+            assert await seen(client, certificate=mine, key=its) == "third"
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/nothing", "/"])

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import grpc
 import pytest
 from google.rpc import error_details_pb2 as details_pb
@@ -17,16 +18,26 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from arbitrage import config
 from arbitrage.errors import ConfigError
 from arbitrage.v1 import arbitrage_pb2 as pb
+from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
 from arbitrage.v1.arbitrage_pb2_grpc import ArbitrageServiceStub, JobServiceStub
+from service.health import MOST_WATCHERS
 from service.identity import SCOPES, Scope
 from service.logs import discreet
 from service.tokens import Tokens, new, revoke
-from tests.callers import named, naming
+from tests.callers import answering, named, naming
 from tests.processes import arbitrage, served, write_config
-from tests.service import Client, channel_to, detail, refused, serving, settings
+from tests.service import (
+    Client,
+    channel_to,
+    detail,
+    refused,
+    scripted,
+    serving,
+    settings,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
 _REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
@@ -115,6 +126,52 @@ async def test_health_answers_everybody(client: Client) -> None:
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+async def test_of_strangers_only_so_many_watch_the_health(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, service=service(tmp_path))
+    request = health_pb2.HealthCheckRequest()
+    async with serving(chosen) as client:
+        stub: Any = health_pb2_grpc.HealthStub(client.channel)
+        watching = [stub.Watch(request) for _ in range(MOST_WATCHERS)]
+        for call in watching:
+            assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
+        one_more = stub.Watch(request)
+        error = await refused(one_more.read())
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert detail(error, details_pb.RetryInfo).retry_delay.seconds > 0
+        assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+        watching.pop().cancel()
+        async with asyncio.timeout(_PATIENCE):
+            while True:
+                one_more = stub.Watch(request)
+                with suppress(grpc.aio.AioRpcError):
+                    assert (await one_more.read()).status
+                    break
+        last = watching.pop()
+        told = asyncio.create_task(_rest_of(last))
+        # the server waits for none of them
+    with suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+        await told
+
+
+async def test_metrics_may_want_a_token_of_an_admin(
+    tmp_path: Path, file: Path, tokens: Mapping[Scope, str]
+) -> None:
+    chosen = settings(tmp_path, service=service(tmp_path, auth_tokens=file, metrics_auth=True))
+    async with serving(chosen) as client, aiohttp.ClientSession() as session:
+        url = client.running.metrics_url
+        for place in (url, url.replace("/metrics", "/"), url.replace("/metrics", "/state")):
+            for sent, status in ((None, 401), (_UNKNOWN, 401), (tokens["jobs"], 403)):
+                headers = {"Authorization": f"Bearer {sent}"} if sent else {}
+                async with session.get(place, headers=headers) as response:
+                    assert response.status == status
+            admin = {"Authorization": f"Bearer {tokens['admin']}"}
+            async with session.get(place, headers=admin) as response:
+                assert response.status == 200
+    with pytest.raises(ConfigError, match="metrics_auth: needs tokens; set auth_tokens"):
+        async with serving(settings(tmp_path, service=service(tmp_path, metrics_auth=True))):
+            pass
+
+
 async def test_a_stranger_is_refused_before_he_has_sent_anything(client: Client) -> None:
     ask: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
     ask = client.channel.stream_stream(_METHODS[0])
@@ -186,6 +243,119 @@ async def test_a_token_counts_from_the_call_after_it_is_made_to_the_call_after_i
     for _ in range(2):
         got = await code(client.channel, method, bearer(token))
         assert got is grpc.StatusCode.UNAUTHENTICATED
+
+
+def shrink(file: Path, name: str) -> None:
+    """Takes a token's scopes, and gives it another."""
+    text = file.read_text("utf-8")
+    head, _, rest = text.partition(f"[{name}]\n")
+    assert rest
+    file.write_text(f'{head}[{name}]\nscopes = ["{_OTHER[name]}"]\n{rest.partition(chr(10))[2]}')
+
+
+_OTHER = {"complete": "jobs", "jobs": "complete"}
+_TAKEN: tuple[tuple[Callable[[Path, str], None], grpc.StatusCode], ...] = (
+    (revoke, grpc.StatusCode.UNAUTHENTICATED),
+    (shrink, grpc.StatusCode.PERMISSION_DENIED),
+)
+
+
+@pytest.mark.parametrize(("take", "expected"), _TAKEN)
+@pytest.mark.parametrize("method", ["Arbitrate", "StreamComplete", "WatchJob"])
+async def test_an_open_stream_ends_with_the_token_that_opened_it(  # noqa: PLR0917
+    tmp_path: Path,
+    file: Path,
+    tokens: Mapping[Scope, str],
+    method: str,
+    take: Callable[[Path, str], None],
+    expected: grpc.StatusCode,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.standing._EVERY_SECONDS", 0.05)
+    slow = scripted("ada", latency_seconds=1e6)
+    chosen = settings(tmp_path, slow, service=service(tmp_path, auth_tokens=file))
+    prompt = pb.Prompt(text="Was ist das?")
+    async with serving(chosen) as client:
+        if method == "Arbitrate":
+            scope: Scope = "complete"
+            call: Any = client.arbitrage.Arbitrate(metadata=bearer(tokens[scope]))
+            await call.write(pb.ArbitrateRequest(request_id="a", prompt=prompt))
+        elif method == "StreamComplete":
+            scope = "complete"
+            request = pb.StreamCompleteRequest(prompt=prompt)
+            call = client.arbitrage.StreamComplete(request, metadata=bearer(tokens[scope]))
+            assert (await call.read()).HasField("decision")
+        else:
+            scope = "jobs"
+            metadata = bearer(tokens[scope])
+            spec = pb.JobSpec(prompts=pb.PromptList(prompts=[prompt]), output="a")
+            asked = pb.CreateJobRequest(spec=spec, job_id="slow")
+            await client.jobs.CreateJob(asked, metadata=metadata)
+            call = client.jobs.WatchJob(pb.WatchJobRequest(job_id="slow"), metadata=metadata)
+            assert (await call.read()).job.job_id == "slow"
+        if scope == "complete":
+            await client.until("in_flight_prompts", 1)
+        await asyncio.sleep(0.2)  # has been looked at, and goes on
+        assert not call.done()
+        take(file, scope)
+        async with asyncio.timeout(_PATIENCE):
+            error = await refused(_rest_of(call))
+            if scope == "complete":
+                await client.until("in_flight_prompts", 0)
+        cancel = pb.CancelJobRequest(job_id="slow")
+        if scope == "jobs":  # which goes on without being watched
+            await client.jobs.CancelJob(cancel, metadata=bearer(tokens["admin"]))
+    assert error.code() is expected
+    assert detail(error, details_pb.ErrorInfo).domain
+
+
+class _Endless(pb_grpc.ArbitrageServiceServicer):
+    """Answers more than anybody reads."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.ended = asyncio.Event()
+
+    async def StreamComplete(  # noqa: N802 - gRPC names it
+        self, request: pb.StreamCompleteRequest, context: Any
+    ) -> AsyncIterator[pb.StreamCompleteResponse]:
+        del request, context
+        text = "x" * 1_000_000
+        try:
+            while True:
+                self.sent += 1
+                yield pb.StreamCompleteResponse(token_delta=pb.TokenDelta(text=text))
+        finally:
+            self.ended.set()
+
+
+async def test_a_stream_that_nobody_reads_ends_with_its_token_too(
+    file: Path, tokens: Mapping[Scope, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.standing._EVERY_SECONDS", 0.05)
+    endless = _Endless()  # type: ignore[abstract] # is asked no others
+    async with (
+        answering(endless, Tokens(file)) as address,
+        channel_to(address) as channel,
+        asyncio.timeout(_PATIENCE),
+    ):
+        metadata = bearer(tokens["complete"])
+        call = ArbitrageServiceStub(channel).StreamComplete(
+            pb.StreamCompleteRequest(), metadata=metadata
+        )
+        before = -1
+        while before != endless.sent:  # until all between the two is full
+            before = endless.sent
+            await asyncio.sleep(0.5)
+        revoke(file, "complete")
+        await endless.ended.wait()
+        error = await refused(_rest_of(call))
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def _rest_of(call: Any) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
 
 
 async def test_a_broken_file_of_tokens_leaves_those_before_and_a_line(

@@ -15,6 +15,7 @@ from arbitrage import config, errors
 from arbitrage.metrics import Metrics
 from arbitrage.v1 import arbitrage_pb2 as pb
 from service.guard import Guard
+from service.request import Request
 from tests import chat_server
 from tests.processes import published
 from tests.service import Client, detail, refused, scripted, serving, settings
@@ -216,9 +217,11 @@ async def test_a_cancelled_call_is_counted_by_the_time_that_was_left(
     seconds_left: float | None, code: str
 ) -> None:
     metrics = Metrics(["de"], "parquet")
-    context: Any = SimpleNamespace(time_remaining=lambda: seconds_left)
+    context: Any = SimpleNamespace(
+        time_remaining=lambda: seconds_left, set_trailing_metadata=lambda _: None
+    )
     with pytest.raises(asyncio.CancelledError):
-        async with Guard(metrics, None, 1)._answering("Complete", context):
+        async with Guard(metrics, None, 1)._answering(Request.of("Complete"), context):
             raise asyncio.CancelledError
     labels = {"method": "Complete", "code": code}
     assert metrics.registry.get_sample_value("arbitrage_requests_total", labels) == 1
@@ -247,6 +250,7 @@ async def test_a_bug_is_told_without_its_traceback_and_logged_with_it(
         broken.setattr("teachers.scripted.ScriptedTeacher.complete", complete)
         error = await refused(client.arbitrage.Complete(request()))
     assert error.code() is grpc.StatusCode.INTERNAL
-    assert error.details() == "internal error; see the server's log"
+    named = dict(error.trailing_metadata() or ())["x-request-id"]
+    assert error.details() == f"internal error; see the server's log for request {named}"
     assert "ZeroDivisionError: of the adapter's own" in caplog.text
     assert (await client.complete()).winner.teacher == "ada"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -10,14 +11,19 @@ import aiohttp
 import pytest
 
 from arbitrage import config
+from arbitrage.errors import SinkError
 from arbitrage.events import Shifted
+from arbitrage.journal import Journal
 from arbitrage.metrics import Metrics
 from arbitrage.v1 import arbitrage_pb2 as pb
+from sink import room
 from tests.service import Client, Figures, figure, refused, scripted, serving, settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from arbitrage.types import Sample
 
 LABELS = {
     "requests_total": {"method", "code"},
@@ -42,6 +48,8 @@ LABELS = {
     "policy_updates_total": {"policy"},
     "sink_samples_total": {"format"},
     "sink_pending_samples": set(),
+    "sink_most_pending_samples": set(),
+    "sink_stalled": set(),
     "budget_remaining_usd": set(),
     "budget_usd": set(),
     "process_resident_memory_bytes": set(),
@@ -224,6 +232,55 @@ async def test_the_end_of_the_pipeline_is_counted(figures: Figures) -> None:
     assert figure(figures, "sink_samples_total", format="parquet") == 5
     assert figure(figures, "sink_pending_samples") == 5
     assert figure(figures, "in_flight_prompts") == 0
+    assert figure(figures, "sink_stalled") == 0
+
+
+async def test_what_is_learned_is_counted_and_nothing_else(client: Client) -> None:
+    sample = await client.complete("Was ist das, und warum?", language="de")
+    prompt = pb.Prompt(text="Wer ist das, und warum?", language="de")
+    options = pb.RoutingOptions(learn=False)
+    await client.arbitrage.Complete(pb.CompleteRequest(prompt=prompt, options=options))
+    for number in (1, 1, 2):  # once again is no other
+        later = pb.RecordFeedbackRequest(
+            feedback_id=f"f{number}",
+            sample_id=sample.sample_id,
+            reward=1.0,
+            source=pb.FEEDBACK_SOURCE_PERSON,
+        )
+        await client.arbitrage.RecordFeedback(later)
+    counted = await client.metrics()
+    assert figure(counted, "sink_samples_total", format="parquet") == 2
+    assert figure(counted, "policy_updates_total", policy="best_of") == 3
+
+
+async def test_the_folders_of_jobs_are_told_of_too(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, full, stored = Journal.append, True, 0
+
+    async def on_a_disk_with_room_for_one(journal: Journal, sample: Sample) -> int | None:
+        nonlocal stored
+        if stored and full:
+            raise SinkError("cannot be written") from OSError(errno.ENOSPC, "full")
+        stored += 1
+        return await append(journal, sample)
+
+    await client.complete("Was ist das, und warum?", language="de")
+    monkeypatch.setattr(room, "_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(Journal, "append", on_a_disk_with_room_for_one)
+    prompts = [pb.Prompt(text=f"Was ist {number}, und warum?", language="de") for number in (1, 2)]
+    spec = pb.JobSpec(prompts=pb.PromptList(prompts=prompts), max_in_flight=1)
+    await client.jobs.CreateJob(pb.CreateJobRequest(job_id="night", spec=spec))
+    await client.until("sink_stalled", 1)
+    assert figure(await client.metrics(), "sink_pending_samples") == 2
+    assert figure(await client.metrics(), "sink_most_pending_samples") == 1
+    full = False
+    async for _ in client.jobs.WatchJob(pb.WatchJobRequest(job_id="night")):
+        pass
+    await client.until("sink_pending_samples", 1)  # the job's are published
+    counted = await client.metrics()
+    assert figure(counted, "sink_stalled") == 0
+    assert figure(counted, "sink_samples_total", format="parquet") == 3
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])

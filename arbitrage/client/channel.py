@@ -24,6 +24,7 @@ _SERVICES = ("arbitrage.v1.ArbitrageService", "arbitrage.v1.JobService")
 _KEEPALIVE_SECONDS = 30.0
 _KEEPALIVE_TIMEOUT_SECONDS = 10.0
 _RECONNECT_MS = 5_000
+_PARTS = ("ROOTS", "CERTIFICATE", "KEY")
 _BROKEN = "Internal error from Core"  # grpc.aio, of a stream that the server ends during a write
 
 
@@ -71,13 +72,20 @@ def environment(**options: Unpack[Options]) -> Options:
     """Options, with what the environment tells commands beside: secrets are no arguments.
 
     `ARBITRAGE_TOKEN` is the token; `ARBITRAGE_TLS_ROOTS` a PEM file of authorities, with
-    which the connection is private, or empty for those that gRPC brings.
+    which the connection is private, or empty for those that gRPC brings; where the service
+    wants to see the client's certificate, `ARBITRAGE_TLS_CERTIFICATE` and `ARBITRAGE_TLS_KEY`
+    are PEM files of it and of its key.
     """
     if token := os.environ.get("ARBITRAGE_TOKEN"):
         options["token"] = token
-    if (roots := os.environ.get("ARBITRAGE_TLS_ROOTS")) is not None:
-        options["tls"] = TLS(Path(roots) if roots else None)
+    roots, certificate, key = (os.environ.get(f"ARBITRAGE_TLS_{part}") for part in _PARTS)
+    if roots is not None or certificate or key:
+        options["tls"] = TLS(_file(roots), _file(certificate), _file(key))
     return options
+
+
+def _file(name: str | None) -> Path | None:
+    return Path(name) if name else None
 
 
 def service_config(attempts: int) -> str:

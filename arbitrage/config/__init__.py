@@ -96,6 +96,7 @@ class Service:
 
     Attributes:
         metrics: where Prometheus scrapes; empty closes the port.
+        metrics_auth: wants a token with the scope `admin` there, too.
         jobs: the job folder: prompts of jobs are read in it, and their datasets are
             written there; made with the first job.
         tls_certificate, tls_key: PEM files of the server's certificate chain and of its key.
@@ -111,6 +112,11 @@ class Service:
         openai: where the pool is one model of OpenAI's chat API; None closes the port.
         max_in_flight_a_client: prompts of one client that are worked on at once; None for as
             many as of all, `job.max_in_flight`.
+        prompts_per_minute_a_client: that each may bring, by calls and streams; a sixth of them
+            at once. None for no end of them.
+        log: form of a line of the log: text, or an object of JSON.
+        traces: URL of a collector of traces (OTLP over gRPC), such as http://127.0.0.1:4317;
+            None sends none.
     """
 
     listen: Text = "127.0.0.1:50051"
@@ -127,6 +133,10 @@ class Service:
     max_prompts: Annotated[int, Ge(1)] = 10_000
     openai: Text | None = None
     max_in_flight_a_client: Annotated[int, Ge(1)] | None = None
+    metrics_auth: bool = False
+    prompts_per_minute_a_client: Annotated[int, Ge(1)] | None = None
+    log: Literal["text", "json"] = "text"
+    traces: Text | None = None
     __pydantic_config__: ClassVar = STRICT
 
 

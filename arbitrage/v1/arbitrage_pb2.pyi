@@ -71,6 +71,30 @@ FEEDBACK_SOURCE_VERIFIER: FeedbackSource.ValueType  # 2
 """A program that checks answers, such as a test suite or an answer key."""
 Global___FeedbackSource: _TypeAlias = FeedbackSource  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """As is usual for the method."""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
+    """Somebody waits."""
+    PRIORITY_BATCH: _Priority.ValueType  # 2
+    """Nobody does: it may wait for others."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Who waits for an answer."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""As is usual for the method."""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 1
+"""Somebody waits."""
+PRIORITY_BATCH: Priority.ValueType  # 2
+"""Nobody does: it may wait for others."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 class _JobState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -332,8 +356,9 @@ class ArbitrateRequest(_message.Message):
     request_id: _builtins.str
     """Chosen by the client and returned with the response. A client that lost a stream sends what it
     has no response for again under the same ids: a request whose result the server still holds is
-    answered with that result, and no teacher is asked again. Empty, or in use on this stream for a
-    request that is not answered yet: INVALID_ARGUMENT in the response.
+    answered with that result, and no teacher is asked again. So is one without options whose
+    prompt's sample is stored with a winner, even by a server that has begun anew since. Empty, or
+    in use on this stream for a request that is not answered yet: INVALID_ARGUMENT in the response.
     """
     include_candidates: _builtins.bool
     """Whether the sample lists all candidates. Unset: it holds the winner only."""
@@ -794,6 +819,7 @@ class RoutingOptions(_message.Message):
     MAX_COST_USD_FIELD_NUMBER: _builtins.int
     LATENCY_BUDGET_FIELD_NUMBER: _builtins.int
     LEARN_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     """The name of the policy that decides. Empty: the configured policy. Not offered by this server:
     INVALID_ARGUMENT.
@@ -809,6 +835,11 @@ class RoutingOptions(_message.Message):
     """
     learn: _builtins.bool
     """Whether the policy learns from this prompt. Unset: it does."""
+    priority: Global___Priority.ValueType
+    """Whether somebody waits for the answer. A part of the service's room is kept for what is
+    interactive, which is also admitted first. Unspecified: interactive for Complete and
+    StreamComplete, batch for Arbitrate. The prompts of a job are always batch.
+    """
     @_builtins.property
     def teachers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The names of the teachers that may be asked. Empty: all. A name not in the pool:
@@ -831,10 +862,11 @@ class RoutingOptions(_message.Message):
         max_cost_usd: _builtins.float | None = ...,
         latency_budget: _duration_pb2.Duration | None = ...,
         learn: _builtins.bool | None = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_learn", b"_learn", "_max_cost_usd", b"_max_cost_usd", "latency_budget", b"latency_budget", "learn", b"learn", "max_cost_usd", b"max_cost_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_learn", b"_learn", "_max_cost_usd", b"_max_cost_usd", "fan_out", b"fan_out", "latency_budget", b"latency_budget", "learn", b"learn", "max_cost_usd", b"max_cost_usd", "policy", b"policy", "teachers", b"teachers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_learn", b"_learn", "_max_cost_usd", b"_max_cost_usd", "fan_out", b"fan_out", "latency_budget", b"latency_budget", "learn", b"learn", "max_cost_usd", b"max_cost_usd", "policy", b"policy", "priority", b"priority", "teachers", b"teachers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__learn: _TypeAlias = _typing.Literal["learn"]  # noqa: Y015
     _WhichOneofArgType__learn: _TypeAlias = _typing.Literal["_learn", b"_learn"]  # noqa: Y015

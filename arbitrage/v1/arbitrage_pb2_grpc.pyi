@@ -65,7 +65,8 @@ class ArbitrageServiceStub:
     pass the gates and are scored, and the sample with the winner is returned once it is stored.
 
     INVALID_ARGUMENT: the prompt or an option is wrong; each field's comment says when.
-    RESOURCE_EXHAUSTED: too many prompts are in flight.
+    RESOURCE_EXHAUSTED: too many prompts are in flight, of all or of this client, or the client has
+    used up its quota. Its google.rpc.RetryInfo tells when to try again.
     UNAVAILABLE: no allowed teacher can be called now, or all of them were asked in vain (timeouts,
     rate limits, outages); or the answers could not be scored, or the sample not stored.
     FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was
@@ -125,7 +126,8 @@ class ArbitrageServiceAsyncStub(ArbitrageServiceStub):
     pass the gates and are scored, and the sample with the winner is returned once it is stored.
 
     INVALID_ARGUMENT: the prompt or an option is wrong; each field's comment says when.
-    RESOURCE_EXHAUSTED: too many prompts are in flight.
+    RESOURCE_EXHAUSTED: too many prompts are in flight, of all or of this client, or the client has
+    used up its quota. Its google.rpc.RetryInfo tells when to try again.
     UNAVAILABLE: no allowed teacher can be called now, or all of them were asked in vain (timeouts,
     rate limits, outages); or the answers could not be scored, or the sample not stored.
     FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was
@@ -188,7 +190,8 @@ class ArbitrageServiceServicer(metaclass=_abc_1.ABCMeta):
         pass the gates and are scored, and the sample with the winner is returned once it is stored.
 
         INVALID_ARGUMENT: the prompt or an option is wrong; each field's comment says when.
-        RESOURCE_EXHAUSTED: too many prompts are in flight.
+        RESOURCE_EXHAUSTED: too many prompts are in flight, of all or of this client, or the client has
+        used up its quota. Its google.rpc.RetryInfo tells when to try again.
         UNAVAILABLE: no allowed teacher can be called now, or all of them were asked in vain (timeouts,
         rate limits, outages); or the answers could not be scored, or the sample not stored.
         FAILED_PRECONDITION: nobody won: every teacher that may be asked was asked, and each was

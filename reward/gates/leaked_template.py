@@ -59,7 +59,7 @@ _THINKING_TAGS = re.compile(
 def leaked_template(prompt: Prompt, completion: Completion) -> str | None:
     """Has tokens or turns of a chat template in it."""
     text = outside_code(completion.text)
-    found = _leak(text, _whole(prompt))
+    found = _leak(text, prompt)
     return f"has {' '.join(found.split())!r} in it" if found else None
 
 
@@ -77,17 +77,20 @@ def unbalanced_reasoning(prompt: Prompt, completion: Completion) -> str | None:
     return f"has {first.group()!r} in its answer"
 
 
-def _leak(text: str, asked: str) -> str | None:
+def _leak(text: str, prompt: Prompt) -> str | None:
     """The first piece of a template in a text, which the prompt neither has nor asks about."""
+    pieces = [piece.group() for kind in (_TOKENS, _HEADINGS) for piece in kind.finditer(text)]
+    end, turn = _stray_end_of_sequence(text), _TURNS.search(text)
+    if not (pieces or end or turn):
+        return None  # as most: the prompt, which may be long, is not read
+    asked = _whole(prompt)
     known = asked.casefold()
     if not _ABOUT_TEMPLATES.search(asked):
-        for pieces in (_TOKENS, _HEADINGS):
-            for piece in pieces.finditer(text):
-                if piece.group().casefold() not in known:
-                    return piece.group()
-        if (end := _stray_end_of_sequence(text)) and not _END_OF_SEQUENCE.search(asked):
+        for piece in pieces:
+            if piece.casefold() not in known:
+                return piece
+        if end and not _END_OF_SEQUENCE.search(asked):
             return end
-    turn = _TURNS.search(text)
     return turn.group() if turn and not _ABOUT_DIALOGUES.search(asked) else None
 
 

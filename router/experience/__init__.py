@@ -12,6 +12,7 @@ from arbitrage.errors import SnapshotError
 from router.experience.basis import Basis
 from router.experience.belief import Belief
 from router.experience.costs import Costs
+from router.experience.fitting import Fitting
 from router.experience.judgement import judgements
 from router.experience.leaf import leaf_of
 from router.experience.memory import Memory
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from router.experience.judgement import Judgement
     from router.experience.leaf import Leaf
 
-_FITS = (128, 512, 2048)
-"""Prompts after which the basis is learned, and learned again; after the last it is fixed."""
+_FITS = {128: 160, 512: 640, 2048: 2560}
+"""Prompts after which the basis is learned, and learned again, and each time those after which it
+is taken over: in between, a thread learns it. After the last it is fixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Experience:
         self._drifts = drifts
         self._basis: Basis | None = None
         self._lessons: list[_Lesson] | None = [] if features.kind != "none" else None
+        self._fitting: Fitting[_Lesson, Experience] | None = None
         self.costs = Costs(keep)
         self.belief = Belief(self._features, keep, drifts=drifts)
         self.memory = Memory(self._features)
@@ -125,8 +128,8 @@ class Experience:
             return
         if self._lessons is not None:
             # the other's basis is fixed: ours is not, so its prompts can be placed there
-            lessons, self._lessons = self._lessons, None
-            self._basis, self.belief, self.memory = other._basis, other.belief, other.memory
+            lessons, self._lessons, self._fitting = self._lessons, None, None
+            self._take_over(other)
             for lesson in lessons:
                 self._learn(lesson)
             self.belief.tune()
@@ -162,6 +165,7 @@ class Experience:
         self._basis = Basis.of_state(state["basis"]) if state["basis"] else None
         lessons = state["lessons"]
         self._lessons = None if lessons is None else [_read(lesson) for lesson in lessons]
+        self._fitting = self._under_way(self._lessons or ())
         self.costs = Costs(self._keep)
         self.costs.restore(state["costs"])
 
@@ -197,24 +201,51 @@ class Experience:
         self.memory.add(leaf, x, lesson.told)
         if self._lessons is not None:
             self._lessons.append(lesson)
-            if len(self._lessons) in _FITS:
-                self._fit(self._lessons)
+            self._follow(lesson, self._lessons)
 
-    def _fit(self, lessons: Sequence[_Lesson]) -> None:
-        """Learns the basis from the prompts so far, and these again in its coordinates."""
-        texts = [lesson.features for lesson in lessons if lesson.features is not None]
-        if len(lessons) == _FITS[-1]:
+    def _follow(self, lesson: _Lesson, lessons: Sequence[_Lesson]) -> None:
+        """Has a basis learned, go on, or taken over, where it is time for that."""
+        if self._fitting:
+            self._fitting.add(lesson)
+        elif len(lessons) in _FITS:
+            self._fitting = Fitting(self._fitted, Experience._learn, lessons)
+        if self._fitting and len(lessons) in _FITS.values():
+            fitted, self._fitting = self._fitting.result(), None
+            if fitted:
+                self._take_over(fitted)
+        if len(lessons) == max(_FITS.values()):
             self._lessons = None
-        if len(texts) < _FITS[0]:
-            return
-        self._basis = Basis.fit(np.array(texts), self._settings.dimensions, self._settings.types)
-        self.belief = Belief(self._features, self._keep, drifts=self._drifts)
-        self.memory = Memory(self._features)
+
+    def _take_over(self, other: Experience) -> None:
+        self._basis, self.belief, self.memory = other._basis, other.belief, other.memory
+
+    def _under_way(self, lessons: Sequence[_Lesson]) -> Fitting[_Lesson, Experience] | None:
+        """The fitting that was under way after these lessons, begun again; None without one."""
+        begun = next((n for n, end in _FITS.items() if n <= len(lessons) < end), None)
+        if begun is None:
+            return None
+        fitting = Fitting(self._fitted, Experience._learn, lessons[:begun])
+        for lesson in lessons[begun:]:
+            fitting.add(lesson)
+        return fitting
+
+    def _fitted(self, lessons: Sequence[_Lesson]) -> Experience | None:
+        """One with a basis of these prompts, that has learned them in its coordinates.
+
+        Runs on a thread of its own; None where too few of them have features.
+        """
+        texts = [lesson.features for lesson in lessons if lesson.features is not None]
+        if len(texts) < min(_FITS):
+            return None
+        fitted = Experience(self._settings, self._keep, drifts=self._drifts)
+        fitted._lessons = None
+        fitted._basis = Basis.fit(np.array(texts), self._settings.dimensions, self._settings.types)
         for lesson in lessons:
-            leaf, x = self._place(lesson.language, lesson.domain, lesson.features)
-            self.belief.note(leaf, x, lesson.told)
-            self.memory.add(leaf, x, lesson.told)
-        self.belief.tune()
+            leaf, x = fitted._place(lesson.language, lesson.domain, lesson.features)
+            fitted.belief.note(leaf, x, lesson.told)
+            fitted.memory.add(leaf, x, lesson.told)
+        fitted.belief.tune()
+        return fitted
 
 
 @contextmanager
