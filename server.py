@@ -24,6 +24,7 @@ from reward.language import languages as detectable
 from service import noise, readiness, sturdy
 from service.admission import Admission
 from service.arbitrage_service import ArbitrageService
+from service.door import AdmissionDoor
 from service.guard import SERVICES, Guard
 from service.health import Health
 from service.job_service import JobService
@@ -94,7 +95,8 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
             settings.service.max_in_flight_a_client,
             Quota(settings.service.prompts_per_minute_a_client),
         )
-        address, server = _bind(settings.service, metrics, tokens)
+        door = AdmissionDoor(admission, metrics)
+        address, server = _bind(settings.service, metrics, tokens, door)
         try:
             registry = await Registry.open(settings.service.jobs / FILE)
             stack.push_async_callback(registry.close)
@@ -265,7 +267,7 @@ def _known(tokens: Tokens | None, authorization: str | None) -> Caller | None:
 
 
 def _bind(
-    service: config.Service, metrics: Metrics, tokens: Tokens | None
+    service: config.Service, metrics: Metrics, tokens: Tokens | None, door: sturdy.Door
 ) -> tuple[str, grpc.aio.Server]:
     host, port = place("service.listen", service.listen)
     proof = credentials(service)
@@ -284,7 +286,7 @@ def _bind(
         # a client that waits for an answer may ask so often whether anybody is there
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
     ]
-    server = sturdy.server([Guard(metrics, tokens, service.max_prompts)], options)
+    server = sturdy.server([Guard(metrics, tokens, service.max_prompts)], options, door)
     at = f"{host}:{port}"
     try:
         port = server.add_secure_port(at, proof) if proof else server.add_insecure_port(at)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _MAX_UINT32 = 2**32 - 1
 _MOST = 1000  # messages, names, paths, ...: a request of many small ones would keep others waiting
+_LONGEST_NAME = 1000
 _QUOTED = 100  # characters of a name that is not known
 _JOB_ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -66,6 +67,8 @@ def _prompt_from(prompt: pb.Prompt, at: str) -> Prompt:
         raise InvalidPrompt(f"{at}.text", "set exactly one of text and messages")
     few(prompt.messages, f"{at}.messages")
     few(prompt.metadata, f"{at}.metadata")
+    short(prompt.id, f"{at}.id")
+    short(prompt.domain, f"{at}.domain")
     content: str | Sequence[Message] = prompt.text
     if prompt.messages:
         content = [
@@ -313,6 +316,16 @@ def few(entries: Collection[object], at: str) -> None:
     """
     if len(entries) > _MOST:
         raise InvalidPrompt(at, f"may be {_MOST} at most")
+
+
+def short(name: str, at: str) -> None:
+    """Lets a name pass that may be kept, such as by a policy, as long as there is one.
+
+    Raises:
+        InvalidPrompt: it is too long for that.
+    """
+    if len(name) > _LONGEST_NAME:
+        raise InvalidPrompt(at, f"may have {_LONGEST_NAME} characters at most")
 
 
 def _quoted(name: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from arbitrage.types import Priority
 
 _FOR_PEOPLE = 0.25  # of the room, that batches leave to what somebody waits for
+_ON_THEIR_WAY = 32  # calls that may be coming or going
 _FIRST_SECONDS = 1.0  # that a prompt is expected to take, before one has
 _MEMORY = 0.98  # of how long prompts take
 _LONGEST_SECONDS = 60.0
@@ -66,6 +67,16 @@ class Admission:
         """Prompts of streams and jobs that wait for room."""
         return sum(map(len, self._waiting.values()))
 
+    def full(self, calls: int) -> Overloaded | None:
+        """Why no prompt of anybody would be given room now; None where one may be.
+
+        Args:
+            calls: that are under way; some may not have come here yet, others have left.
+        """
+        if self.in_flight < self.limit and calls < self.limit + _ON_THEIR_WAY:
+            return None
+        return self._no_room("interactive")
+
     @contextmanager
     def at_once(self, client: str, priority: Priority = "interactive") -> Iterator[None]:
         """Room for one prompt of a client.
@@ -84,11 +95,7 @@ class Admission:
                 self._takes_seconds / self._most_a_client,
             )
         if self.in_flight >= self._room_for(priority):
-            raise _refused(
-                f"{self.in_flight} prompts are in flight, which is the limit"
-                f"{'' if priority == 'interactive' else ' for batches'}; try again later",
-                self._until_room(),
-            )
+            raise self._no_room(priority)
         if wait := self._quota.take(client):
             raise _refused("this client has used up its prompts of this minute", wait)
         entered = self._enter(client)
@@ -157,6 +164,13 @@ class Admission:
                 if not turn.done():
                     turn.set_exception(_stopping())
         self._waiting.clear()
+
+    def _no_room(self, priority: Priority) -> Overloaded:
+        return _refused(
+            f"{self.in_flight} prompts are in flight, which is the limit"
+            f"{'' if priority == 'interactive' else ' for batches'}; try again later",
+            self._until_room(),
+        )
 
     def _room_for(self, priority: Priority) -> int:
         kept = int(self.limit * _FOR_PEOPLE) if priority == "batch" else 0

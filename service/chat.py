@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from arbitrage.errors import BudgetSpent, InvalidPrompt, NotFound, NoWinner
 from arbitrage.status import CODES, error_of, status_of
 from arbitrage.types import Message, Prompt
-from arbitrage.wire import few, unicode
+from arbitrage.wire import few, short, unicode
 from service.options import options_from
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Asked:
         chosen = options_from(given.get(OPTIONS, {}), OPTIONS)
         metadata = _metadata(given.get("metadata", {}))
         language = headers.get(_LANGUAGE_HEADER) or metadata.pop("language", None)
+        short(metadata.get("domain", ""), "metadata.domain")
         stream = given.get("stream", False)
         if not isinstance(stream, bool):
             raise InvalidPrompt("stream", "must be true or false")

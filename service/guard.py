@@ -135,6 +135,7 @@ class Guard(grpc.aio.ServerInterceptor):
         async def refuse(_: AsyncIterator[bytes], context: Context) -> None:
             if not about.method:
                 await end(context, *_told(context, about, error))
+                return
             caller.set(_caller(context))
             async with self._answering(about, context):
                 raise error
