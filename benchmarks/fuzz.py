@@ -25,6 +25,7 @@ import urllib.request
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -530,7 +531,9 @@ def main() -> None:
             told = ", ".join(f"{code} {count}" for code, count in server.seen.most_common())
             print(f"     {who} | clients have seen: {told}")
     print(f"fuzz | {total} requests")
-    if options.runs and options.only is None:
+    if options.runs and options.only is None and find_spec("atheris") is None:
+        print("     decoding | skipped: needs atheris; pip install -e '.[bench]'")
+    elif options.runs and options.only is None:
         script = str(Path(__file__).with_name("fuzz_decoding.py"))
         command = (sys.executable, script, f"--runs={options.runs}", f"--seed={options.seed}")
         done = subprocess.run(command, capture_output=True, text=True, check=False)

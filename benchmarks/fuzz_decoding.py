@@ -4,6 +4,7 @@ Atheris mutates bytes for the code that reads them: messages of every method int
 values, job specifications with their paths, page tokens, JSON bodies of the chat port, and the
 errors of all these into statuses. Anything else that is raised ends it with the input that did it.
 
+    pip install -e '.[bench]'                       # has Atheris, for Linux
     python benchmarks/fuzz_decoding.py              # 500,000 executions, a minute
     python benchmarks/fuzz_decoding.py --runs=50000 --seed=7
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import atheris  # type: ignore[import-untyped]
+import atheris
 import fuzz_requests as hostile
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass

@@ -7,6 +7,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from google.protobuf.descriptor import Descriptor
-    from google.protobuf.message import Message
 
 METHODS: Mapping[str, Descriptor] = {
     f"/{service.full_name}/{method.name}": method.input_type
@@ -118,7 +118,13 @@ def _values(field: FieldDescriptor) -> st.SearchStrategy[Any]:
     if not field.is_repeated:
         return one
     few = st.lists(one, max_size=4)
-    return st.one_of(*[few] * 9, st.tuples(one).map(lambda only: [*only] * _MANY))
+    return st.one_of(*[few] * 9, one.map(_often))
+
+
+def _often(one: Any) -> list[Any]:
+    """The same many times, but in no more than a megabyte: there may be many of them, too."""
+    size = one.ByteSize() if isinstance(one, Message) else len(str(one))
+    return [one] * max(1, min(_MANY, (1 << 20) // (size + 1)))
 
 
 def _one(field: FieldDescriptor) -> st.SearchStrategy[Any]:

@@ -364,7 +364,8 @@ def main() -> None:
     """Prints a line a step and a line a claim; with `--client`, is the clients."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="of overload; default: 60")
-    parser.add_argument("--most", type=int, default=128, help="job.max_in_flight; default: 128")
+    parser.add_argument("--most", type=int, default=64, help="job.max_in_flight; default: 64")
+    parser.add_argument("--latency", type=float, default=0.5, help="of teachers; default: 0.5 s")
     parser.add_argument("--client", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.client:
@@ -375,7 +376,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[len(cores) // 2 :])
     with (
-        mock_teacher(0.05, 800) as base_url,
+        mock_teacher(options.latency, 800) as base_url,
         serving(base_url, options.most, set(cores)) as (process, address, secrets),
         generator(address, secrets) as clients,
     ):

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 _UNKNOWN = "/unknown"  # what a method that is none is called here, whatever its name is
 _AT_ONCE = 32  # calls of a crowded method that may come within a turn of the loop
-_UNLIMITED = [
-    ("grpc.server.max_pending_requests", 1 << 16),
-    ("grpc.server.max_pending_requests_hard_limit", 1 << 17),
+_OPTIONS = [  # calls that wait for being taken, beyond which the core resets some, and then all
+    ("grpc.server.max_pending_requests", 2048),
+    ("grpc.server.max_pending_requests_hard_limit", 4096),
 ]
 
 
@@ -160,6 +160,6 @@ def server(
     """
     plain, cygrpc.AioServer = cygrpc.AioServer, type("_", (_Sturdy,), {"door": door})
     try:
-        return grpc.aio.server(interceptors=interceptors, options=[*_UNLIMITED, *options])
+        return grpc.aio.server(interceptors=interceptors, options=[*_OPTIONS, *options])
     finally:
         cygrpc.AioServer = plain

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
 import logging
 import random
 import subprocess
 import sys
 import weakref
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,7 @@ async def test_a_sample_of_bad_http_is_answered_and_blames_nobody(
     assert await blameless(client, caplog)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
 def test_atheris_finds_nothing_in_the_decoding() -> None:
     command = [sys.executable, str(_BENCHMARKS / "fuzz_decoding.py"), "--runs=3000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
