@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -21,19 +20,20 @@ from arbitrage.metrics import Metrics
 from arbitrage.registry import FILE, Registry
 from arbitrage.v1 import arbitrage_pb2_grpc as pb_grpc
 from reward.language import languages as detectable
-from service import noise, readiness, sturdy
+from service import gauges, grpc_port, noise, readiness
 from service.admission import Admission
 from service.arbitrage_service import ArbitrageService
 from service.door import AdmissionDoor
-from service.guard import SERVICES, Guard
+from service.guard import SERVICES
 from service.health import Health
 from service.job_service import JobService
 from service.jobs import Jobs
 from service.openai_api import OpenAIAPI
-from service.ports import cannot_listen, metrics_port, place
+from service.ports import metrics_port
 from service.quota import Quota
+from service.reloads import Reloads
 from service.strain import lateness
-from service.tls import credentials, is_loopback, require_private
+from service.tls import require_private
 from service.tokens import Tokens
 from service.traces import sent
 
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _GRACE_SECONDS = 10.0
-_PING_MS = 10_000
-_HANDSHAKE_MS = 10_000  # who says nothing keeps a connection no longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +59,14 @@ class Running:
         address: `host:port` of the gRPC service.
         metrics_url: where Prometheus scrapes; empty where that port is closed.
         openai_url: what clients of OpenAI's API call their base URL; empty likewise.
+        closed: is done when the gRPC port is closed, by whatever.
     """
 
     engine: Engine
     address: str
     metrics_url: str
     openai_url: str = ""
+    closed: asyncio.Task[bool] | None = None
 
 
 @asynccontextmanager
@@ -95,8 +95,9 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
             settings.service.max_in_flight_a_client,
             Quota(settings.service.prompts_per_minute_a_client),
         )
-        door = AdmissionDoor(admission, metrics)
-        address, server = _bind(settings.service, metrics, tokens, door)
+        address, server = grpc_port.bind(
+            settings.service, metrics, tokens, AdmissionDoor(admission, metrics)
+        )
         try:
             registry = await Registry.open(settings.service.jobs / FILE)
             stack.push_async_callback(registry.close)
@@ -107,11 +108,10 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
             await server.start()  # one that never ran keeps its port
             await server.stop(None)
             raise
-        _watch(metrics, engine, jobs, admission)
+        gauges.watch(metrics, engine, jobs, admission)
         if traces:
             traces.follow_pool(engine.pool)
-        service = ArbitrageService(engine, admission)
-        pb_grpc.add_ArbitrageServiceServicer_to_server(service, server)
+        pb_grpc.add_ArbitrageServiceServicer_to_server(ArbitrageService(engine, admission), server)
         pb_grpc.add_JobServiceServicer_to_server(
             JobService(jobs, engine, settings.job.max_in_flight), server
         )
@@ -132,7 +132,8 @@ async def running(settings: config.Config) -> AsyncIterator[Running]:
             api = OpenAIAPI(engine, metrics, admission.at_once, partial(_known, tokens))
             openai_url, runner = await api.listen(settings.service, _GRACE_SECONDS)
             others.append(runner)
-        yield Running(engine, address, metrics_url, openai_url)
+        closed = asyncio.create_task(server.wait_for_termination())
+        yield Running(engine, address, metrics_url, openai_url, closed)
 
 
 async def serve(
@@ -146,31 +147,14 @@ async def serve(
         settings: the configuration.
         ready: called once, when the service answers.
         read_again: gives the configuration as it is now.
+
+    Raises:
+        Unavailable: the gRPC port has closed by itself; what was in flight has ended.
     """
     async with running(settings) as server:
         loop = asyncio.get_running_loop()
         stopped: asyncio.Future[signal.Signals] = loop.create_future()
-        turn = asyncio.Lock()
-        reloads: set[asyncio.Task[None]] = set()
-
-        async def reload() -> None:
-            nonlocal settings
-            async with turn:
-                try:
-                    after = read_again()
-                    told = await assembly.reload(server.engine, settings, after)
-                except errors.ArbitrageError as error:
-                    _log.error("not reloaded: %s", error)
-                except Exception:  # noqa: BLE001 - a bug, which must not end the service
-                    _log.exception("not reloaded")
-                else:
-                    settings = after
-                    _log.warning("reloaded: %s", told)
-
-        def hang_up() -> None:
-            task = loop.create_task(reload())
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
+        reloads = Reloads(server.engine, settings, read_again)
 
         def stop(number: signal.Signals) -> None:
             if not stopped.done():
@@ -178,17 +162,21 @@ async def serve(
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop, number)
-        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        loop.add_signal_handler(signal.SIGHUP, reloads.begin)
         collect_seldom()
         ready(server)
+        closed = server.closed or stopped
         try:
-            return await stopped
+            await asyncio.wait({stopped, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not stopped.done():
+                raise errors.Unavailable(
+                    f"{server.address}: the gRPC port has closed by itself; see the log, and start "
+                    "the service again"
+                )
+            return stopped.result()
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
-            # one under way would open teachers that nobody closes
-            async with turn:
-                for task in reloads:
-                    task.cancel()
+            await reloads.close()
 
 
 async def _stop(
@@ -198,59 +186,6 @@ async def _stop(
     admission.close()
     ends = [server.stop(_GRACE_SECONDS), jobs.stop(_GRACE_SECONDS)]
     await asyncio.gather(*ends, *(other.cleanup() for other in others))
-
-
-def _watch(metrics: Metrics, engine: Engine, jobs: Jobs, admission: Admission) -> None:
-    """Exposes what is read at each scrape."""
-    metrics.watch_pool(engine.pool)
-    pool = assembly.pool_of(engine)
-    metrics.watch(
-        "budget_remaining_usd",
-        "What may still be spent on teachers; NaN without a budget",
-        lambda: math.nan if (left := pool.budget.remaining_usd) is None else left,
-    )
-    metrics.watch(
-        "budget_usd",
-        "What may be spent on teachers in all; NaN without a budget",
-        lambda: math.nan if (limit := pool.budget.limit) is None else float(limit),
-    )
-    metrics.watch(
-        "reward_queue_depth",
-        "Candidates that wait to be scored, or are being scored",
-        lambda: engine.reward.queue_depth,
-    )
-    metrics.watch(
-        "admission_limit",
-        "Prompts that may be worked on at once, as far as this process keeps up",
-        lambda: admission.limit,
-    )
-    metrics.watch(
-        "admission_waiting",
-        "Prompts of streams and jobs that wait for room",
-        lambda: admission.waiting,
-    )
-    metrics.watch(
-        "event_loop_late_seconds",
-        "How late the event loop is at least",
-        lambda: admission.strain.late_seconds,
-    )
-    loop = asyncio.get_running_loop()
-    metrics.watch("tasks", "Tasks of the event loop", lambda: len(asyncio.all_tasks(loop)))
-    metrics.watch(
-        "sink_pending_samples",
-        "Durable samples not yet published, those of jobs too",
-        lambda: sum(sink.pending for sink in (engine.sink, *jobs.sinks)),
-    )
-    metrics.watch(
-        "sink_most_pending_samples",
-        "Durable samples not yet published, in the folder that has most of them",
-        lambda: max(sink.pending for sink in (engine.sink, *jobs.sinks)),
-    )
-    metrics.watch(
-        "sink_stalled",
-        "Whether samples wait for room on the disk (1) or not (0)",
-        lambda: any(sink.stalled for sink in (engine.sink, *jobs.sinks)),
-    )
 
 
 def _known(tokens: Tokens | None, authorization: str | None) -> Caller | None:
@@ -264,32 +199,3 @@ def _known(tokens: Tokens | None, authorization: str | None) -> Caller | None:
     bearer = tokens.caller(authorization)
     bearer.require("complete")
     return bearer
-
-
-def _bind(
-    service: config.Service, metrics: Metrics, tokens: Tokens | None, door: sturdy.Door
-) -> tuple[str, grpc.aio.Server]:
-    host, port = place("service.listen", service.listen)
-    proof = credentials(service)
-    if proof is None:
-        require_private("service.listen", service.listen, service)
-    if tokens is None and service.tls_clients is None and not is_loopback(host):
-        _log.warning("service.listen: whoever reaches %s may call; set auth_tokens", service.listen)
-    metadata_bytes = service.max_metadata_kb << 10
-    options = [
-        ("grpc.so_reuseport", 0),  # else a second server would silently share the port
-        ("grpc.max_receive_message_length", service.max_message_mb << 20),
-        # between these two, gRPC would refuse some at random
-        ("grpc.max_metadata_size", metadata_bytes),
-        ("grpc.absolute_max_metadata_size", metadata_bytes),
-        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
-        # a client that waits for an answer may ask so often whether anybody is there
-        ("grpc.http2.min_ping_interval_without_data_ms", _PING_MS),
-    ]
-    server = sturdy.server([Guard(metrics, tokens, service.max_prompts)], options, door)
-    at = f"{host}:{port}"
-    try:
-        port = server.add_secure_port(at, proof) if proof else server.add_insecure_port(at)
-    except RuntimeError as error:
-        raise cannot_listen("service.listen", service.listen) from error
-    return f"{host}:{port}", server

@@ -161,7 +161,7 @@ def mutant(rng: random.Random, sent: bytes) -> bytes:
         lambda: sent[:at] + b"\xed\xa0\x80" + sent[at + 3 :],  # a lone surrogate in UTF-8
         lambda: sent[:at] + b"\x0b" * rng.choice((5, 99, 101, 20_000)) + sent[at:],  # groups
         lambda: b"\x0a" + _varint(rng.choice((2**31, 2**32, 2**63, len(sent) + 1))) + sent,
-        lambda: sent * rng.randrange(2, 50),
+        lambda: sent * min(rng.randrange(2, 50), 1 + (1 << 20) // (len(sent) + 1)),
         lambda: rng.randbytes(rng.randrange(200)),
         lambda: b"".join(_nested(rng.choice((10, 200, 5_000)))),
     )

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import server
 from arbitrage import config
-from arbitrage.errors import ConfigError, SinkError
+from arbitrage.errors import ConfigError, SinkError, Unavailable
 from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1.arbitrage_pb2_grpc import ArbitrageServiceStub
 from tests import chat_server
@@ -239,3 +239,14 @@ async def test_an_address_of_another_machine_is_refused(tmp_path: Path, key: str
     with pytest.raises(ConfigError, match=f"service.{key}: cannot listen on 192.0.2.1:0"):
         async with serving(settings(tmp_path, service=config.Service(**places))):
             pass
+
+
+async def test_a_port_that_closes_by_itself_ends_the_service(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+
+    def close(running: server.Running) -> None:
+        assert running.closed
+        running.closed.cancel()
+
+    with pytest.raises(Unavailable, match="has closed by itself"):
+        await server.serve(chosen, close, lambda: chosen)

@@ -8,7 +8,7 @@ Errors. Every failure is a canonical gRPC status. These mean the same in every R
 
 - INVALID_ARGUMENT: the request is wrong, and sending it again will not help. The status carries
   google.rpc.BadRequest, whose field violations name each offending field by its path from the
-  request, for example `prompt.messages[2].role`.
+  request, for example `prompt.messages[2].role`, or `request` where its bytes are no message.
 - RESOURCE_EXHAUSTED: the server is at one of its limits and has not started the work. The status
   carries google.rpc.RetryInfo.
 - UNAVAILABLE: the work cannot be done now. The status carries google.rpc.RetryInfo.
@@ -742,17 +742,22 @@ class Prompt(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The prompt's id, chosen by the client. Empty: a stable hash of the content."""
+    """The prompt's id, chosen by the client. Empty: a stable hash of the content. More than 1000
+    characters: INVALID_ARGUMENT.
+    """
     text: _builtins.str
     """Shorthand for a single message of role `user`. Exactly one of text and messages must be set;
     both, neither, or a text of white space only: INVALID_ARGUMENT.
     """
     language: _builtins.str
     """The language to answer in, a BCP-47 tag. It is normalised: `zh-CN` and `zh-Hans` become `zh`.
-    Empty: the server identifies it from the prompt. Not a BCP-47 tag: INVALID_ARGUMENT.
+    Empty: the server identifies it from the prompt. Not a BCP-47 tag, or longer than 64
+    characters: INVALID_ARGUMENT.
     """
     domain: _builtins.str
-    """A second context label beside the language, such as `math`, `code` or `chat`. Empty: none."""
+    """A second context label beside the language, such as `math`, `code` or `chat`. Empty: none. More
+    than 1000 characters: INVALID_ARGUMENT.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """The conversation to continue, oldest message first. A last message that is not the user's, or
@@ -761,7 +766,9 @@ class Prompt(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Kept with the sample as it is. Neither the policy nor the teachers see it."""
+        """Kept with the sample as it is. Neither the policy nor the teachers see it. More than 1000
+        entries: INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,
@@ -842,8 +849,8 @@ class RoutingOptions(_message.Message):
     """
     @_builtins.property
     def teachers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the teachers that may be asked. Empty: all. A name not in the pool:
-        INVALID_ARGUMENT. None of them available: UNAVAILABLE.
+        """The names of the teachers that may be asked. Empty: all. A name not in the pool, or more than
+        1000 names: INVALID_ARGUMENT. None of them available: UNAVAILABLE.
         """
 
     @_builtins.property
@@ -1432,7 +1439,9 @@ class ListJobsRequest(_message.Message):
     """
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
-        """Only jobs in one of these states. Empty: all jobs. Unspecified or unknown: INVALID_ARGUMENT."""
+        """Only jobs in one of these states. Empty: all jobs. Unspecified, unknown, or more than 1000:
+        INVALID_ARGUMENT.
+        """
 
     def __init__(
         self,
@@ -1711,8 +1720,8 @@ class PromptFiles(_message.Message):
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """JSONL, Parquet or CSV files, relative to the server's job folder, read in this order. Absolute,
-        leading out of the job folder, or not readable: INVALID_ARGUMENT. A bad line does not stop the
-        job: it is reported in the dataset's `rejected.jsonl` with its number and the reason.
+        leading out of the job folder, not readable, or more than 1000: INVALID_ARGUMENT. A bad line does
+        not stop the job: it is reported in the dataset's `rejected.jsonl` with its number and the reason.
         """
 
     def __init__(

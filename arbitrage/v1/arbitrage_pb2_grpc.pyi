@@ -8,7 +8,7 @@ Errors. Every failure is a canonical gRPC status. These mean the same in every R
 
 - INVALID_ARGUMENT: the request is wrong, and sending it again will not help. The status carries
   google.rpc.BadRequest, whose field violations name each offending field by its path from the
-  request, for example `prompt.messages[2].role`.
+  request, for example `prompt.messages[2].role`, or `request` where its bytes are no message.
 - RESOURCE_EXHAUSTED: the server is at one of its limits and has not started the work. The status
   carries google.rpc.RetryInfo.
 - UNAVAILABLE: the work cannot be done now. The status carries google.rpc.RetryInfo.
