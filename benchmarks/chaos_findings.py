@@ -84,7 +84,9 @@ class Dataset:
 
     @classmethod
     def of(cls, out: Path) -> Dataset:
-        """Reads it."""
+        """Reads it; a job that was cancelled, or failed, before it began has none."""
+        if not (out / "journal.sqlite").exists():
+            return cls(Counter(), Counter(), Counter(), set())
         won, lost = (_rows(out / kind) for kind in ("data", "unanswered"))
         with closing(connect(f"file:{out / 'journal.sqlite'}?mode=ro", uri=True)) as journal:
             rows = journal.execute("SELECT sample_id, teacher IS NOT NULL FROM samples").fetchall()
