@@ -25,12 +25,15 @@ def take_lock(path: Path, *, advice: str = "wait for it or choose another output
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.write(lock, f"process {os.getpid()} on {os.uname().nodename}".encode())
     except BlockingIOError:
         owner = os.read(lock, 256).decode(errors="replace") or "another process"
         os.close(lock)
         raise SinkError(f"{path}: is in use by {owner}; {advice}") from None
-    os.ftruncate(lock, 0)
-    os.write(lock, f"process {os.getpid()} on {os.uname().nodename}".encode())
+    except OSError:  # the disk is full
+        os.close(lock)  # else nobody could try again before this process has ended
+        raise
     return lock
 
 

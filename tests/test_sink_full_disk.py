@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,6 @@ from tests.samples import ids, sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 ROOM_BYTES = 6 << 20
 
@@ -187,3 +187,15 @@ def test_what_a_full_disk_looks_like() -> None:
     assert not room.full(caused(OSError(errno.EROFS, "Read-only file system")))
     assert not room.full(caused(ValueError("Generic error: (os error 281)")))
     assert not room.full(SinkError("is closed"))
+
+
+async def test_a_run_that_could_not_begin_begins_when_there_is_room(disk: Path) -> None:
+    settings = config.Sink(path=disk / "run")
+    settings.path.mkdir()
+    open_files = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    ballast = fill(disk)
+    with pytest.raises(SinkError):
+        await sink.open(settings)
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == open_files
+    ballast.unlink()
+    await (await sink.open(settings)).close()
