@@ -189,13 +189,17 @@ def test_what_a_full_disk_looks_like() -> None:
     assert not room.full(SinkError("is closed"))
 
 
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 async def test_a_run_that_could_not_begin_begins_when_there_is_room(disk: Path) -> None:
     settings = config.Sink(path=disk / "run")
     settings.path.mkdir()
-    open_files = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    before = open_files()
     ballast = fill(disk)
     with pytest.raises(SinkError):
         await sink.open(settings)
-    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == open_files
+    assert open_files() == before
     ballast.unlink()
     await (await sink.open(settings)).close()
