@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,12 +17,31 @@ if TYPE_CHECKING:
 
     from arbitrage.errors import ArbitrageError
 
+_LOG = logging.getLogger(__name__)
 _UNKNOWN = "/unknown"  # what a method that is none is called here, whatever its name is
 _AT_ONCE = 32  # calls of a crowded method that may come within a turn of the loop
 _OPTIONS = [  # calls that wait for being taken, beyond which the core resets some, and then all
     ("grpc.server.max_pending_requests", 2048),
     ("grpc.server.max_pending_requests_hard_limit", 4096),
 ]
+
+
+_KNOWN: Mapping[str, tuple[str, ...]] = {
+    "_MethodResolver": (),
+    "_RequestCallError": (),
+    "ExecuteBatchError": (),
+    "SendInitialMetadataOperation": (),
+    "_handle_rpc": (
+        "method_name", "method_resolver", "interceptors", "rpc_state", "loop",
+        "concurrency_exceeded",
+    ),
+    "_schedule_rpc_coro": ("rpc_coro", "rpc_state", "loop", "method_name"),
+    "_send_error_status_from_server": (
+        "grpc_call_wrapper", "code", "details", "trailing_metadata", "send_initial_metadata_op",
+        "loop",
+    ),
+}  # fmt: skip
+"""What is used of grpcio that it does not promise, with its parameters where it is a function."""
 
 
 class Door(Protocol):
@@ -158,8 +179,25 @@ def server(
         options: as gRPC has them.
         door: is asked whom to let in.
     """
+    if not _known():
+        _LOG.warning(
+            "grpcio %s is one that is not known here: calls are taken as it does it itself, which "
+            "a stranger can end, and a crowd can swamp; install grpcio 1.85",
+            grpc.__version__,
+        )
+        return grpc.aio.server(interceptors=interceptors, options=options)
     plain, cygrpc.AioServer = cygrpc.AioServer, type("_", (_Sturdy,), {"door": door})
     try:
         return grpc.aio.server(interceptors=interceptors, options=[*_OPTIONS, *options])
     finally:
         cygrpc.AioServer = plain
+
+
+def _known() -> bool:
+    """Whether grpcio has what is used of it, as it was when this was written."""
+    core = (hasattr(cygrpc.AioServer, f"_request{kind}_call") for kind in ("", "_registered"))
+    return all(core) and all(
+        hasattr(cygrpc, name)
+        and (not parts or tuple(inspect.signature(getattr(cygrpc, name)).parameters) == parts)
+        for name, parts in _KNOWN.items()
+    )

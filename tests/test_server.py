@@ -16,6 +16,7 @@ from arbitrage import config
 from arbitrage.errors import ConfigError, SinkError, Unavailable
 from arbitrage.v1 import arbitrage_pb2 as pb
 from arbitrage.v1.arbitrage_pb2_grpc import ArbitrageServiceStub
+from service import sturdy
 from tests import chat_server
 from tests.processes import free_port, published
 from tests.service import Client, refused, scripted, serving, settings
@@ -250,3 +251,12 @@ async def test_a_port_that_closes_by_itself_ends_the_service(tmp_path: Path) -> 
 
     with pytest.raises(Unavailable, match="has closed by itself"):
         await server.serve(chosen, close, lambda: chosen)
+
+
+async def test_a_grpcio_of_another_making_serves_as_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sturdy._KNOWN, "_handle_rpc", ("others",))
+    async with serving(settings(tmp_path)) as client:
+        assert (await client.complete()).winner.teacher == "ada"
+    assert "is one that is not known here" in caplog.text
